@@ -1,0 +1,1 @@
+"""LLM sessions on OpenTelemetry and ClickHouse."""

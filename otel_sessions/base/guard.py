@@ -1,0 +1,48 @@
+"""The one guard between our code and the host, and the counters that say what it caught.
+
+Inside the host's request path nothing of ours may raise. Every entry from the host passes through
+:func:`guarded`: a failure is counted under a name and logged once per minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+logger = logging.getLogger("otel_sessions")
+
+_LOG_INTERVAL_SECONDS = 60.0
+_counts: Counter[str] = Counter()
+_logged_at: dict[str, float] = {}
+_lock = threading.Lock()
+
+
+def count(name: str, message: str | None = None, *args: object, exc_info: bool = False) -> None:
+    """Add one to the counter ``name``; log ``message % args`` as a warning, at most once a minute per name."""
+    with _lock:
+        _counts[name] += 1
+        now = time.monotonic()
+        due = message is not None and now - _logged_at.get(name, -_LOG_INTERVAL_SECONDS) >= _LOG_INTERVAL_SECONDS
+        if due:
+            _logged_at[name] = now
+    if due:
+        logger.warning(message, *args, exc_info=exc_info)
+
+
+def counters() -> dict[str, int]:
+    """What was counted in this process so far, by name."""
+    with _lock:
+        return dict(_counts)
+
+
+@contextmanager
+def guarded(name: str) -> Iterator[None]:
+    """Swallow, count and log any ``Exception`` of the block. Cancellation and exit signals pass."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - telemetry must not break its host
+        count(f"error.{name}", "otel-sessions: %s failed; the host goes on without it", name, exc_info=True)

@@ -1,0 +1,72 @@
+"""Span attribute names. No other module spells one.
+
+``gen_ai.*`` are the OpenTelemetry GenAI semantic conventions (Development), ``otel_sessions.*`` is our own
+namespace for what the conventions have no name for.
+"""
+
+from typing import Final
+
+# Session
+SESSION_ID: Final = "session.id"
+SESSION_NAME: Final = "session.name"
+SESSION_PATH: Final = "session.path"
+USER_ID: Final = "user.id"
+PROPERTY_PREFIX: Final = "session.property."
+CONVERSATION_ID: Final = "gen_ai.conversation.id"
+STEP_KIND: Final = "otel_sessions.step.kind"
+STEP: Final = "otel_sessions.step"
+"""``True`` on step spans, which stand for a path and not for an operation."""
+
+# GenAI request
+OPERATION: Final = "gen_ai.operation.name"
+PROVIDER: Final = "gen_ai.provider.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+REQUEST_STREAM: Final = "gen_ai.request.stream"
+REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
+REQUEST_TOP_P: Final = "gen_ai.request.top_p"
+REQUEST_SERVICE_TIER: Final = "gen_ai.request.service_tier"
+
+# GenAI response
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+RESPONSE_ID: Final = "gen_ai.response.id"
+FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+RESPONSE_SERVICE_TIER: Final = "gen_ai.response.service_tier"
+
+# Usage: input includes cache reads and writes, output includes reasoning
+INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+CACHE_CREATION_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
+REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+AUDIO_INPUT_TOKENS: Final = "gen_ai.usage.audio.input_tokens"
+AUDIO_OUTPUT_TOKENS: Final = "gen_ai.usage.audio.output_tokens"
+CACHE_CREATION_1H_TOKENS: Final = "otel_sessions.usage.cache_creation_1h.input_tokens"
+RAW_USAGE: Final = "otel_sessions.usage.raw"
+"""The provider's usage object as it stood in the response, JSON text."""
+
+# Cost
+COST: Final = "gen_ai.usage.cost"
+COST_STATUS: Final = "otel_sessions.cost.status"
+COST_SOURCE: Final = "otel_sessions.cost.source"
+
+# Exchange
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+HTTP_STATUS: Final = "http.response.status_code"
+ERROR_TYPE: Final = "error.type"
+BILLABLE: Final = "otel_sessions.billable"
+"""``False`` on a span that describes an exchange which another span already accounts for."""
+SUPERSEDED_BY: Final = "otel_sessions.superseded_by"
+"""Span id, 16 hex digits, of the billable span of the same exchange."""
+BODY_END: Final = "otel_sessions.response.end"
+"""How the response body ended: ``complete``, ``closed``, ``failed``, ``cancelled``, ``abandoned`` or ``none``."""
+
+# Content, only when the user asked for it
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
+
+SCOPE: Final = "otel_sessions"
+"""Instrumentation scope of every span that this package makes."""

@@ -1,0 +1,46 @@
+"""Frozen values that travel between stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from otel_sessions.base.paths import ROOT, join_path
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A position in a session: which session, and where in its tree.
+
+    ``id`` and ``path`` are normalised. ``received_path`` is set when the session came from another process
+    (baggage): the steps from ``/`` down to it belong to the sender.
+    """
+
+    id: str
+    name: str | None = None
+    path: str = ROOT
+    user_id: str | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    step_kind: str | None = None
+    received_path: str | None = None
+
+    def at(self, name: str, kind: str | None = None) -> Session:
+        """The position of the step ``name`` seen from here."""
+        return replace(self, path=join_path(self.path, name), step_kind=kind)
+
+
+@dataclass(frozen=True, slots=True)
+class FlushResult:
+    """Where the spans of this process stand, in spans since :func:`otel_sessions.configure`.
+
+    ``delivered`` are in the store, ``pending`` are still on their way, ``dropped`` are lost (the log says why).
+    """
+
+    delivered: int = 0
+    pending: int = 0
+    dropped: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is pending and nothing was dropped."""
+        return self.pending == 0 and self.dropped == 0

@@ -1,0 +1,292 @@
+"""The one place where the stages are put together: ``configure()`` and the entry points of OpenTelemetry.
+
+::
+
+    capture ──▶ SessionSpanProcessor ──▶ Delivery(price → store)
+                                    └──▶ Delivery(price → OTLP)
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.distro import BaseDistro
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+from opentelemetry.sdk.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from otel_sessions import capture
+from otel_sessions.base import context, settings
+from otel_sessions.base.errors import OtelSessionsError, StoreUnavailableError
+from otel_sessions.base.guard import count, guarded
+from otel_sessions.base.settings import Settings, masked
+from otel_sessions.base.values import FlushResult
+from otel_sessions.delivery import Delivery, Limits, Send
+from otel_sessions.prices import priced
+from otel_sessions.processor import SessionSpanProcessor
+from otel_sessions.store import Store, open_store
+
+_EXPORT_RETRY_SECONDS = (0.25, 0.5, 1.0)
+
+
+class _Pipeline(SpanProcessor):
+    """What ``configure()`` adds to a tracer provider, once; its parts can be exchanged and taken out."""
+
+    def __init__(self) -> None:
+        self.parts: tuple[SpanProcessor, ...] = ()
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        for part in self.parts:
+            part.on_start(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        for part in self.parts:
+            part.on_end(span)
+
+    def shutdown(self) -> None:
+        shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return flush(timeout_millis / 1000).pending == 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What is in force after ``configure()``. The first delivery is the one that ``flush()`` reports on."""
+
+    settings: Settings
+    provider: TracerProvider
+    pipeline: _Pipeline
+    processor: SessionSpanProcessor
+    deliveries: tuple[Delivery, ...]
+    store: Store | None
+
+
+_lock = threading.RLock()
+_running: _Running | None = None
+_pipelines: WeakKeyDictionary[TracerProvider, _Pipeline] = WeakKeyDictionary()
+
+
+def configure(**given: Any) -> TracerProvider:
+    """Record every LLM call of this process from now on; call it once at start-up.
+
+    Installs a tracer provider, or joins the one that is installed, and instruments httpx and httpx2. Settings are
+    keyword arguments or ``OTEL_SESSIONS_<NAME>`` variables; the README lists them. The same settings again change
+    nothing; other settings replace what is in force, after what is waiting was delivered.
+
+    Raises :class:`~otel_sessions.base.errors.SettingError` for a setting that is unknown or has a wrong value.
+    Nothing else raises: a store that cannot be reached is said once in the log and retried.
+    """
+    global _running  # noqa: PLW0603 - one pipeline per process
+    wanted = settings.load(given)
+    with _lock:
+        if _running is not None and _running.settings == wanted:
+            return _running.provider
+        shutdown()
+        _running = _assemble(wanted)
+        return _running.provider
+
+
+def flush(timeout: float = 30.0) -> FlushResult:
+    """Deliver what has ended so far, step spans included, within ``timeout`` seconds.
+
+    Without a store the numbers are those of the OTLP endpoint; before :func:`configure` they are all zero.
+    """
+    running = _running
+    if running is None:
+        return FlushResult()
+    deadline = time.monotonic() + timeout
+    capture.drain()
+    running.processor.force_flush()
+    results = [delivery.flush(max(0.0, deadline - time.monotonic())) for delivery in running.deliveries]
+    return results[0] if results else FlushResult()
+
+
+def shutdown(timeout: float = 5.0) -> FlushResult:
+    """Stop recording, deliver what is left within ``timeout`` seconds, close the store.
+
+    What could not be delivered is counted as dropped. Runs by itself at exit; :func:`configure` starts anew.
+    """
+    global _running
+    with _lock:
+        running, _running = _running, None
+        if running is None:
+            return FlushResult()
+        with guarded("shutdown"):
+            capture.uninstrument()
+            running.processor.shutdown()
+        deadline = time.monotonic() + timeout
+        for delivery in running.deliveries:
+            delivery.shutdown(max(0.0, deadline - time.monotonic()))
+        running.pipeline.parts = ()
+        if running.store is not None:
+            with guarded("shutdown"):
+                running.store.close()
+        return running.deliveries[0].result() if running.deliveries else FlushResult()
+
+
+atexit.register(shutdown)
+
+
+def _assemble(wanted: Settings) -> TracerProvider | Any:
+    provider = _provider(wanted)
+    _follow_sampler(provider)
+    processor = SessionSpanProcessor(
+        step_idle_seconds=wanted.step_idle_seconds, max_sessions=wanted.max_sessions, tracer_provider=provider
+    )
+    store = None if wanted.store_dsn == "none" else open_store(wanted.store_dsn)
+    deliveries = _deliveries(wanted, store)
+    pipeline = _pipeline_of(provider)
+    pipeline.parts = (processor, *deliveries)
+    capture.instrument(provider, settings=wanted)
+    if wanted.instrument_http:
+        _instrument_http(provider)
+    return _Running(wanted, provider, pipeline, processor, deliveries, store)
+
+
+def _provider(wanted: Settings) -> TracerProvider:
+    installed = trace.get_tracer_provider()
+    if hasattr(installed, "add_span_processor"):
+        return installed  # type: ignore[return-value] # the SDK's, or a wrapper around it such as logfire's
+    provider = TracerProvider(
+        resource=Resource.create({SERVICE_NAME: wanted.service_name} if wanted.service_name else {})
+    )
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def _follow_sampler(provider: TracerProvider) -> None:
+    """Sample a session as a whole, by its trace id, so that all processes that share it decide alike."""
+    sampler = getattr(provider, "sampler", None)
+    if sampler is not None:
+        context.sample_with(lambda trace_id: sampler.should_sample(None, trace_id, "session").decision.is_sampled())
+
+
+def _pipeline_of(provider: TracerProvider) -> _Pipeline:
+    pipeline = _pipelines.get(provider)
+    if pipeline is None:
+        pipeline = _pipelines[provider] = _Pipeline()
+        provider.add_span_processor(pipeline)
+    return pipeline
+
+
+def _deliveries(wanted: Settings, store: Store | None) -> tuple[Delivery, ...]:
+    limits = Limits(wanted.queue_size, wanted.batch_size, wanted.batch_age_seconds)
+    sends: list[tuple[str, Send]] = []
+    if store is not None:
+        sends.append((masked(wanted.store_dsn), _StoreSender(store, wanted).send))
+    if wanted.otlp_endpoint is not None:
+        sends.append((masked(wanted.otlp_endpoint), _otlp_sender(wanted.otlp_endpoint)))
+    return tuple(Delivery(destination, send, stages=(priced,), limits=limits) for destination, send in sends)
+
+
+class _StoreSender:
+    """Inserts batches, after the schema was brought up to date once."""
+
+    def __init__(self, store: Store, wanted: Settings) -> None:
+        self._store = store
+        self._settings = wanted
+        self._ready = not wanted.migrate
+
+    def send(self, spans: Sequence[ReadableSpan], token: str) -> None:
+        if not self._ready:
+            self._store.migrate(retention_days=self._settings.retention_days)
+            self._ready = True
+        self._store.insert(spans, token)
+
+
+def _otlp_sender(endpoint: str) -> Send:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    suffix = "" if endpoint.rstrip("/").endswith("/v1/traces") else "/v1/traces"
+    exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + suffix)
+
+    def send(spans: Sequence[ReadableSpan], _token: str) -> None:
+        if exporter.export(spans) is not SpanExportResult.SUCCESS:
+            raise StoreUnavailableError("the OTLP endpoint did not accept the spans")
+
+    return send
+
+
+def _instrument_http(provider: TracerProvider) -> None:
+    """Service-to-service calls: HTTP spans and propagation. LLM requests suppress it while they run."""
+    import opentelemetry.instrumentation.httpx as instrumentation
+
+    for module, name in (("httpx", "HTTPXClientInstrumentor"), ("httpx2", "HTTPX2ClientInstrumentor")):
+        if capture.is_installed(module):
+            instrumentor = getattr(instrumentation, name)()
+            if not instrumentor.is_instrumented_by_opentelemetry:
+                instrumentor.instrument(tracer_provider=provider)
+
+
+class ClickHouseSpanExporter(SpanExporter):
+    """Writes spans, priced, to a ClickHouse store; for anyone's own tracer provider and span processor.
+
+    ``store`` is a DSN; all other settings come from the environment. A batch that meets a passing failure is tried
+    again under the same token within about two seconds, then reported as failed.
+    """
+
+    def __init__(self, store: str | None = None) -> None:
+        self._settings = settings.load({"store": store})
+        self._store = open_store(self._settings.store_dsn)
+        self._sender = _StoreSender(self._store, self._settings)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Insert ``spans``. Never raises; a failure is counted, logged and returned."""
+        token = uuid.uuid4().hex
+        batch = [priced(span) for span in spans]
+        for pause in (*_EXPORT_RETRY_SECONDS, None):
+            try:
+                self._sender.send(batch, token)
+            except StoreUnavailableError as error:
+                if pause is None:
+                    return self._failed(error)
+                time.sleep(pause)
+            except OtelSessionsError as error:
+                return self._failed(error)
+            else:
+                return SpanExportResult.SUCCESS
+        return SpanExportResult.FAILURE
+
+    def shutdown(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - nothing is buffered here
+        """Nothing is buffered here."""
+        return True
+
+    def _failed(self, error: Exception) -> SpanExportResult:
+        count("export.failed", "otel-sessions: cannot write to %s: %s", masked(self._settings.store_dsn), error)
+        return SpanExportResult.FAILURE
+
+
+class SessionsDistro(BaseDistro):  # type: ignore[misc] # the base is untyped
+    """Defaults for ``opentelemetry-instrument``: traces to ClickHouse, no metrics, no logs."""
+
+    def _configure(self, **_: Any) -> None:
+        os.environ.setdefault(OTEL_TRACES_EXPORTER, "clickhouse_sessions")
+        os.environ.setdefault(OTEL_METRICS_EXPORTER, "none")
+        os.environ.setdefault(OTEL_LOGS_EXPORTER, "none")
+
+
+class SessionsConfigurator(_OTelSDKConfigurator):
+    """The SDK's own configuration, with our span processor in front and our capture on top."""
+
+    def _configure(self, **given: Any) -> None:
+        wanted = settings.load()
+        processor = SessionSpanProcessor(step_idle_seconds=wanted.step_idle_seconds, max_sessions=wanted.max_sessions)
+        super()._configure(span_processors=[processor], **given)
+        capture.instrument(settings=wanted)

@@ -79,17 +79,16 @@ def step_context(session_id: str, path: str) -> trace.SpanContext:
     )
 
 
-def open_block(session: Session) -> Token[Context]:
-    """Make ``session`` ambient and tell the listeners that its path is in use."""
-    token = context.attach(enter(session))
-    notify(session, opened=True)
-    return token
+def detach(token: Token[Context]) -> bool:
+    """Make the context current that ``token`` remembers, if it was attached here; else leave the current one alone.
 
-
-def close_block(session: Session, token: Token[Context]) -> None:
-    """Undo :func:`open_block`."""
-    context.detach(token)
-    notify(session, opened=False)
+    ``opentelemetry.context.detach`` logs an error with traceback in the second case, which is the host's everyday life.
+    """
+    try:
+        token.var.reset(token)
+    except (ValueError, RuntimeError):
+        return False
+    return True
 
 
 def notify(session: Session, *, opened: bool) -> None:

@@ -31,7 +31,7 @@ def normalize_path(raw: str) -> str:
 
 
 def _canonical(raw: str) -> str:
-    segments = [segment.replace("%2f", "%2F") for segment in raw.split("/") if segment]
+    segments = [segment.replace("%2f", "%2F") for segment in clean_text(raw).split("/") if segment]
     kept = [segment[:MAX_SEGMENT] for segment in segments[:MAX_DEPTH]]
     path = ("/" + "/".join(kept))[:MAX_PATH].rstrip("/") or ROOT
     if len(segments) > MAX_DEPTH or len(path) < 1 + sum(map(len, segments)) + max(0, len(segments) - 1):
@@ -62,12 +62,17 @@ def segment_name(path: str) -> str:
 
 
 def normalize_id(raw: str) -> str:
-    """Session or user id without surrounding blanks, at most 256 characters."""
-    text = raw.strip()
+    """Session or user id, or session name, without surrounding blanks, at most 256 characters."""
+    text = clean_text(raw).strip()
     if len(text) > MAX_ID:
-        count("id.truncated", "otel-sessions: an id longer than %d characters was cut", MAX_ID)
-        return text[:MAX_ID]
+        count("id.truncated", "otel-sessions: an id or a name longer than %d characters was cut", MAX_ID)
+        return text[:MAX_ID].rstrip()
     return text
+
+
+def clean_text(raw: str) -> str:
+    """``raw`` with lone surrogates as ``?``: they cannot be encoded, so propagators and exporters would raise on them."""
+    return raw if raw.isascii() else raw.encode("utf-8", "replace").decode("utf-8")
 
 
 @lru_cache(maxsize=4096)

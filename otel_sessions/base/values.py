@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from otel_sessions.base.paths import ROOT, join_path
+from otel_sessions.base.guard import count
+from otel_sessions.base.paths import ROOT, clean_text, join_path
+
+MAX_PROPERTIES = 50
+MAX_PROPERTY = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,14 @@ class Session:
     def at(self, name: str, kind: str | None = None) -> Session:
         """The position of the step ``name`` seen from here."""
         return replace(self, path=join_path(self.path, name), step_kind=kind)
+
+
+def normalize_properties(raw: Mapping[str, str]) -> dict[str, str]:
+    """The first 50 properties of ``raw``, values cut at 1,024 characters; what is cut is counted."""
+    kept = {clean_text(name): clean_text(value)[:MAX_PROPERTY] for name, value in [*raw.items()][:MAX_PROPERTIES]}
+    if len(raw) > MAX_PROPERTIES or any(len(value) > MAX_PROPERTY for value in raw.values()):
+        count("property.truncated", "otel-sessions: more than %d properties, or one that is too long", MAX_PROPERTIES)
+    return kept
 
 
 @dataclass(frozen=True, slots=True)

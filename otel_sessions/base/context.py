@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import Token
+from functools import lru_cache
 from typing import cast
 
 from opentelemetry import baggage, context, trace
 from opentelemetry.context import Context
+from opentelemetry.sdk.trace.sampling import Decision, Sampler
 
 from otel_sessions.base import names
 from otel_sessions.base.guard import guarded
@@ -38,10 +40,30 @@ class StepAnchor(trace.NonRecordingSpan):
     """Stands in the context for a step span that is exported later, under the same ids."""
 
 
-def sample_with(decide: Callable[[int], bool]) -> None:
-    """Decide with ``decide(session trace id)`` whether the spans below a step anchor are sampled."""
-    global _sampled  # noqa: PLW0603 - one provider per process decides
-    _sampled = decide
+def sample_with(decide: Callable[[int], bool]) -> Callable[[int], bool]:
+    """Decide with ``decide(session trace id)`` whether the spans below a step anchor are sampled.
+
+    Returns what decided before.
+    """
+    global _sampled
+    before, _sampled = _sampled, decide
+    return before
+
+
+def follow_sampler(sampler: Sampler) -> None:
+    """Let ``sampler`` decide for each session as a whole, as it would for a root span, unless something else does.
+
+    Without it a step anchor would have every span of every session sampled. By trace id, so that all processes
+    that share a session decide alike.
+    """
+    if _sampled is _always:
+        # an empty context: with None the sampler would look at the span that happens to be active
+        sample_with(lru_cache(4096)(lambda trace_id: _would_record(sampler, trace_id)))
+
+
+def _would_record(sampler: Sampler, trace_id: int) -> bool:
+    decision = sampler.should_sample(Context(), trace_id, "session").decision
+    return decision is Decision.RECORD_AND_SAMPLE
 
 
 def active_session(ctx: Context | None = None) -> Session | None:

@@ -1,0 +1,5 @@
+"""``python -m otel_sessions.cli``."""
+
+from otel_sessions.cli import main
+
+main()

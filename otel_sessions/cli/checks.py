@@ -1,0 +1,127 @@
+"""What ``doctor`` looks at. Each check finishes, whatever it finds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+from typing import Literal
+
+from otel_sessions.base import settings
+from otel_sessions.base.errors import OtelSessionsError, SettingError
+from otel_sessions.store import Store
+
+State = Literal["ok", "warn", "fail"]
+
+_CORE = ("opentelemetry-sdk", "clickhouse-connect", "genai-prices", "msgspec")
+_SDKS = ("openai", "anthropic", "google-genai", "mistralai", "groq", "cohere", "litellm")
+_PEERS = (
+    "openinference-instrumentation",
+    "opentelemetry-instrumentation-openai",
+    "langfuse",
+    "logfire",
+    "traceloop-sdk",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding: its state, what was found, and what mends it (empty if nothing is to be done)."""
+
+    name: str
+    state: State
+    found: str
+    fix: str = ""
+
+
+def checks(open_store: Callable[[], Store], given: str | None, environ: Mapping[str, str] = os.environ) -> list[Check]:
+    """All checks, installation first. ``given`` is the store of the command line."""
+    found = [*_installation(), *_pipeline(environ)]
+    try:
+        in_force = settings.load({"store": given}, environ)
+    except SettingError as error:
+        return [*found, Check("settings", "fail", str(error), f"Mend the setting {error.setting}.")]
+    return [*found, _settings(in_force), *_store(open_store, in_force.store_dsn)]
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _listed(packages: tuple[str, ...]) -> str:
+    return ", ".join(f"{package} {number}" for package in packages if (number := _installed(package)))
+
+
+def _installation() -> Iterator[Check]:
+    yield Check(
+        "otel-sessions", "ok", f"{_installed('otel-sessions') or 'not installed'} on Python {sys.version.split()[0]}"
+    )
+    yield Check("libraries", "ok", _listed(_CORE))
+    clients = _listed(("httpx", "httpx2"))
+    missing = Check("http clients", "fail", "neither httpx nor httpx2 is installed", "pip install httpx2")
+    yield Check("http clients", "ok", clients) if clients else missing
+    yield Check("provider SDKs", "ok", _listed(_SDKS) or "none; any client on httpx or httpx2 is traced")
+
+
+def _pipeline(environ: Mapping[str, str]) -> Iterator[Check]:
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        yield Check("sdk", "fail", "OTEL_SDK_DISABLED=true: no span is made at all", "unset OTEL_SDK_DISABLED")
+    if peers := _listed(_PEERS):
+        yield Check("other tracing", "ok", f"{peers}; an exchange that several describe is counted once")
+    rivals = [point.name for point in entry_points(group="opentelemetry_distro") if point.name != "otel_sessions"]
+    chosen = environ.get("OTEL_PYTHON_DISTRO")
+    if rivals and chosen != "otel_sessions":
+        fix = "export OTEL_PYTHON_DISTRO=otel_sessions OTEL_PYTHON_CONFIGURATOR=otel_sessions"
+        yield Check("distro", "warn", f"opentelemetry-instrument may choose {', '.join(rivals)}", fix)
+
+
+def _settings(in_force: settings.Settings) -> Check:
+    changed = [f.name for f in fields(in_force) if getattr(in_force, f.name) != f.default]
+    return Check("settings", "ok", repr(in_force) if changed else "all at their defaults")
+
+
+def _store(open_store: Callable[[], Store], dsn: str) -> Iterator[Check]:
+    shown = settings.masked(dsn)
+    if dsn == "none":
+        yield Check(
+            "store", "warn", "none: spans are not stored", "Set OTEL_SESSIONS_STORE, or unset it for the local store."
+        )
+    elif dsn.startswith("chdb:") and not _installed("chdb"):
+        yield Check(
+            "store", "fail", f"{shown} needs chdb, which is not installed", "pip install 'otel-sessions[local]'"
+        )
+    elif dsn.startswith("chdb:///") and not Path(dsn.removeprefix("chdb://")).exists():
+        yield Check("store", "warn", f"{shown} does not exist yet", "otel-sessions demo, or run your own program")
+    else:
+        yield from _opened(open_store, shown)
+
+
+def _opened(open_store: Callable[[], Store], shown: str) -> Iterator[Check]:
+    try:
+        with open_store() as store:
+            yield Check("store", "ok", f"{shown}, ClickHouse {store.server_version()}")
+            yield _schema(store)
+    except OtelSessionsError as error:
+        yield Check("store", "fail", str(error), "See the message; --store DSN names another store.")
+
+
+def _schema(store: Store) -> Check:
+    states = [(file, state) for file, state in store.schema_state()]
+    for bad in ("changed", "newer"):
+        if named := [file for file, state in states if state == bad]:
+            fix = (
+                "pip install --upgrade otel-sessions"
+                if bad == "newer"
+                else "restore the files, or use another database"
+            )
+            return Check("schema", "fail", f"{bad}: {', '.join(named)}", fix)
+    pending = [file for file, state in states if state == "pending"]
+    if pending:
+        return Check("schema", "warn", f"{len(pending)} of {len(states)} files not applied", "otel-sessions migrate")
+    return Check("schema", "ok", f"{len(states)} files applied")

@@ -1,0 +1,102 @@
+"""The store: everything that knows a column.
+
+dsn         what a DSN says
+connection  one lazily opened connection to a ClickHouse server or to chDB, with our errors
+migrate     applies schema/*.sql once, views/*.sql each time
+rows        spans as rows of ``otel_traces``
+records     what a reader returns: one frozen dataclass per view
+reader      queries/*.sql, one method each
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from otel_sessions.store import rows
+from otel_sessions.store.connection import Connection
+from otel_sessions.store.dsn import parse
+from otel_sessions.store.migrate import FileState, migrate, schema_state
+from otel_sessions.store.reader import Reader
+from otel_sessions.store.records import CallRow, SessionRow, StepRow, Table
+
+__all__ = ["CallRow", "FileState", "Reader", "SessionRow", "StepRow", "Store", "Table", "open_store"]
+
+_INSERT_SETTINGS = {
+    **rows.READ_SETTINGS,
+    "async_insert": "0",
+    # Carries the batch's token into the rollups; off by default before ClickHouse 26.
+    "deduplicate_blocks_in_dependent_materialized_views": "1",
+    # A span with a wild timestamp must not make the server refuse its whole batch.
+    "throw_on_max_partitions_per_insert_block": "0",
+}
+
+
+def open_store(dsn: str) -> Store:
+    """The store at ``dsn``; nothing is connected before the first use.
+
+    ``http(s)://user:pass@host:port/db``, ``chdb:///path`` or ``chdb://memory`` (one shared engine per process).
+    Raises :class:`SettingError` for any other form.
+    """
+    return Store(dsn)
+
+
+class Store:
+    """A ClickHouse database with our schema. Safe to use from several threads; a context manager.
+
+    Every method raises :class:`StoreUnavailableError` where the same call may succeed later, and another
+    :class:`StoreError` where it will not.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._target = parse(dsn)
+        self._connection = Connection(self._target)
+
+    def __repr__(self) -> str:
+        return f"Store({self._target.shown!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def migrate(self, retention_days: int = 0, report: Callable[[str], object] | None = None) -> tuple[str, ...]:
+        """Create or update the schema; return the names of the files applied now, none on a second run.
+
+        ``report`` is called with each name before its file is applied. ``retention_days`` deletes what is older, 0
+        keeps all. Raises :class:`SchemaError` if an applied file was changed or the database is newer than this
+        package.
+        """
+        return migrate(self._connection, retention_days, report or (lambda _: None))
+
+    def schema_state(self) -> list[FileState]:
+        """Each schema file of this package or of the database, in order, and whether it is applied."""
+        return schema_state(self._connection)
+
+    def insert(self, spans: Sequence[ReadableSpan], token: str) -> int:
+        """Write ``spans`` as one batch; return how many. The same batch under the same token counts once."""
+        if not spans:
+            return 0
+        self._connection.insert(
+            "otel_traces",
+            rows.COLUMNS,
+            rows.encode(spans),
+            {**_INSERT_SETTINGS, "insert_deduplication_token": token},
+        )
+        return len(spans)
+
+    def reader(self) -> Reader:
+        """What the views say."""
+        return Reader(self._connection)
+
+    def server_version(self) -> str:
+        """Version of the ClickHouse server or of the engine in chDB."""
+        return self._connection.server_version()
+
+    def close(self) -> None:
+        """Close the connection; the store opens it again when it is used again."""
+        self._connection.close()

@@ -1,0 +1,190 @@
+"""One connection to ClickHouse, over HTTP or embedded (chDB), opened when it is first used.
+
+Both speak through clickhouse-connect; what differs is how they are opened and how they fail. chDB allows one process
+per directory and one directory per process, and hangs in a forked child.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, Error, OperationalError
+from clickhouse_connect.driver.query import QueryResult
+
+from otel_sessions.base.errors import ForkedStoreError, SchemaError, StoreError, StoreUnavailableError
+from otel_sessions.store.dsn import Target
+
+_CONNECT_TIMEOUT_SECONDS = 5
+# What a server answers when it is overloaded, starting, shutting down or without a part of its cluster:
+# https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
+_PASSING_CODES = frozenset({3, 95, 159, 202, 203, 209, 210, 225, 236, 241, 242, 243, 252, 265, 279, 285, 319, 394, 425, 439, 999})  # fmt: skip
+_MISSING_CODES = frozenset({16, 47, 60, 81})
+_READONLY_CODES = frozenset({164})
+
+_engine_lost = False
+
+
+def _after_fork() -> None:
+    global _engine_lost  # noqa: PLW0603 - one engine per process
+    _engine_lost = "chdb" in sys.modules
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@dataclass(slots=True)
+class _Handles:
+    """Two clients of one database: everything goes through ``main``, what users type through ``readonly``."""
+
+    process: int
+    main: Client
+    readonly: Client | None = None
+
+
+class Connection:
+    """Runs statements in the database of ``target``; thread-safe."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._lock = threading.Lock()
+        self._handles: _Handles | None = None
+
+    def command(self, sql: str, parameters: Mapping[str, Any] | None = None, *, in_database: bool = True) -> None:
+        """Run a statement that returns nothing."""
+        with self._errors():
+            self._open().main.command(sql, parameters=dict(parameters or {}), use_database=in_database)
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> QueryResult:
+        """Run a query of ours; ``{name:Type}`` parameters only."""
+        with self._errors():
+            return self._open().main.query(sql, parameters=dict(parameters or {}))
+
+    def query_readonly(self, sql: str) -> QueryResult:
+        """Run a query that a user typed; the engine refuses everything that writes."""
+        with self._errors():
+            return self._open_readonly().query(sql)
+
+    def insert(self, table: str, columns: Sequence[str], lines: bytes, settings: Mapping[str, str]) -> None:
+        """Write one block of JSON lines."""
+        with self._errors():
+            self._open().main.raw_insert(table, columns, lines, settings=dict(settings), fmt="JSONEachRow")
+
+    def server_version(self) -> str:
+        """Version of the engine."""
+        with self._errors():
+            return str(self._open().main.server_version)
+
+    def close(self) -> None:
+        """Close what is open. In a forked child the engine is left alone: closing it would hang."""
+        with self._lock:
+            handles, self._handles = self._handles, None
+        if handles is None or handles.process != os.getpid():
+            return
+        for client in filter(None, (handles.readonly, handles.main)):
+            client.close()
+
+    def _open(self) -> _Handles:
+        with self._lock:
+            self._check_process()
+            if self._handles is None:
+                self._handles = _Handles(os.getpid(), self._connect())
+            return self._handles
+
+    def _open_readonly(self) -> Client:
+        handles = self._open()
+        with self._lock:
+            if handles.readonly is None:
+                handles.readonly = self._connect()
+                # 2 and not 1: the driver itself sets output settings. 1 stands on users who are that restricted.
+                if str(handles.readonly.command("SELECT getSetting('readonly')")) == "0":
+                    handles.readonly.set_client_setting("readonly", "2")
+            return handles.readonly
+
+    def _check_process(self) -> None:
+        if self._handles is not None and self._handles.process != os.getpid() and not self.target.embedded:
+            # Sockets that came with the fork belong to the parent.
+            self._handles = None
+        if self.target.embedded and (_engine_lost or (self._handles and self._handles.process != os.getpid())):
+            raise ForkedStoreError(
+                f"{self.target.shown}: this process was forked from one that uses chDB, which hangs in a forked child. "
+                "Start workers with spawn instead of fork, or configure the store after the fork, or use a server."
+            )
+
+    def _connect(self) -> Client:
+        connect = self._connect_embedded if self.target.embedded else self._connect_server
+        client = connect()
+        client.database = self.target.database
+        return client
+
+    def _connect_server(self) -> Client:
+        target = self.target
+        return clickhouse_connect.create_client(
+            host=target.host,
+            port=target.port or 0,
+            username=target.user,
+            password=target.password,
+            interface=target.interface,
+            settings=dict(target.settings),
+            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            # Sessions would serialise threads; the default id is per client.
+            autogenerate_session_id=False,
+            tz_mode="aware",
+        )
+
+    def _connect_embedded(self) -> Client:
+        path = str(self.target.path)
+        if path != ":memory:":
+            Path(path).mkdir(parents=True, exist_ok=True)
+        try:
+            return clickhouse_connect.create_client(interface="chdb", path=path, tz_mode="aware")
+        except ImportError as error:
+            raise StoreError(
+                f"{self.target.shown} needs chDB, which is not installed: pip install 'otel-sessions[local]'"
+            ) from error
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except ClickHouseError as error:
+            raise _translated(self.target, error) from error
+        except OSError as error:
+            raise StoreUnavailableError(f"{self.target.shown}: {error}") from error
+
+
+def _translated(target: Target, error: ClickHouseError) -> StoreError:
+    code = error.code if isinstance(error, Error) else None
+    text = _first_line(str(error))
+    if "Unable to open the chdb engine" in str(error):
+        return StoreUnavailableError(_busy(target, text))
+    if code in _MISSING_CODES:
+        return SchemaError(f"{target.shown}: {text} Run: otel-sessions migrate --store {target.shown}")
+    if code in _READONLY_CODES:
+        return StoreError(f"{target.shown}: only reading is allowed here. {text}")
+    if code in _PASSING_CODES or (code is None and isinstance(error, OperationalError)):
+        return StoreUnavailableError(f"{target.shown}: {text}")
+    return StoreError(f"{target.shown}: {text}")
+
+
+def _busy(target: Target, text: str) -> str:
+    if "already" in text and "path" in text:
+        return f"{target.shown}: this process already uses another chDB path, and chDB allows one per process. {text}"
+    return (
+        f"{target.shown}: another process holds this chDB folder; only one process can. "
+        "Stop it, or use a ClickHouse server (http://…), which many can share."
+    )
+
+
+def _first_line(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[0][:600] if lines else "the engine gave no reason"

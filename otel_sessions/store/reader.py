@@ -1,0 +1,100 @@
+"""Reads the views. Each method is one file in ``queries/``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.resources import files
+from itertools import islice
+from typing import Any, TypeVar
+
+from otel_sessions.base.errors import NotFoundError, SettingError, StoreError
+from otel_sessions.store.connection import Connection
+from otel_sessions.store.records import CallRow, SessionRow, StepRow, Table
+
+ORDERS = ("started_at", "cost_usd", "wall_seconds", "llm_seconds", "calls", "errors", "total_tokens")
+STATUSES = ("ok", "error")
+
+_Row = TypeVar("_Row", SessionRow, StepRow, CallRow)
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+class Reader:
+    """What the views say. Raises :class:`StoreError`; :class:`SchemaError` where the schema is missing."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def sessions(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        name: str | None = None,
+        user_id: str | None = None,
+        status: str | None = None,
+        order_by: str = "started_at",
+        limit: int = 50,
+    ) -> list[SessionRow]:
+        """Whole sessions that start in [``since``, ``until``), the largest ``order_by`` first, unknown costs last.
+
+        ``status`` is ``ok`` (no call failed) or ``error``; ``order_by`` one of :data:`ORDERS`. Naive times are UTC.
+        """
+        if order_by not in ORDERS:
+            raise SettingError("order_by", order_by, f"one of {', '.join(ORDERS)}", "Leave it out for the newest.")
+        if status is not None and status not in STATUSES:
+            raise SettingError("status", status, "ok or error", "Leave it out for both.")
+        parameters = {
+            "since": _instant(since, _FIRST),
+            "until": _instant(until, _LAST),
+            "name": name,
+            "user_id": user_id,
+            "status": status,
+            "order_by": order_by,
+            "limit": limit,
+        }
+        return self._rows(SessionRow, "sessions", parameters)
+
+    def session(self, session_id: str) -> SessionRow:
+        """The session with that id. Raises :class:`NotFoundError` with the ids that resemble it."""
+        rows = self._rows(SessionRow, "session", {"session_id": session_id})
+        if not rows:
+            raise NotFoundError(session_id, self._closest(session_id))
+        return rows[0]
+
+    def steps(self, session_id: str) -> list[StepRow]:
+        """The session's paths in the order of its tree: each before those below it; none for an unknown id."""
+        return self._rows(StepRow, "steps", {"session_id": session_id})
+
+    def calls(self, session_id: str) -> list[CallRow]:
+        """The session's LLM calls by start; none for an unknown id."""
+        return self._rows(CallRow, "calls", {"session_id": session_id})
+
+    def query(self, sql: str, limit: int | None = None) -> Table:
+        """The result of any SELECT, at most ``limit`` rows of it. The engine refuses what would write."""
+        statement = sql.strip().rstrip(";").strip()
+        if not statement:
+            raise StoreError("the query is empty. Try: SELECT * FROM sessions LIMIT 10")
+        result = self._connection.query_readonly(statement)
+        rows = [tuple(row) for row in islice(result.result_rows, limit)]
+        return Table(tuple(result.column_names), tuple(kind.name for kind in result.column_types), rows)
+
+    def _closest(self, session_id: str) -> tuple[str, ...]:
+        result = self._connection.query(_sql("closest"), {"session_id": session_id})
+        return tuple(row[0] for row in result.result_rows)
+
+    def _rows(self, kind: type[_Row], query: str, parameters: Mapping[str, Any]) -> list[_Row]:
+        result = self._connection.query(_sql(query), parameters)
+        return [kind(*row) for row in result.result_rows]
+
+
+def _instant(given: datetime | None, default: datetime) -> str:
+    moment = default if given is None else given if given.tzinfo else given.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+@lru_cache
+def _sql(name: str) -> str:
+    return files("otel_sessions.store").joinpath("queries", f"{name}.sql").read_text("utf-8")

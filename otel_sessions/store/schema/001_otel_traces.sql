@@ -1,0 +1,77 @@
+-- Raw spans. The stock columns have the names and types of the OpenTelemetry Collector's ClickHouse exporter, so that a
+-- Collector with `create_schema: false` and every tool that knows that table work with this one. Ordered for session
+-- look-ups; the window lets a batch that arrives twice under one token count once.
+-- SessionId and SessionPath follow base/paths.py: the limits are 256 characters for an id, 128 for a segment, 32
+-- segments, 1,024 for a path. A short canonical path, the usual case, skips the full expression.
+CREATE TABLE IF NOT EXISTS otel_traces /*on_cluster*/
+(
+    Timestamp DateTime64(9) CODEC(Delta(8), ZSTD(1)),
+    TraceId String CODEC(ZSTD(1)),
+    SpanId String CODEC(ZSTD(1)),
+    ParentSpanId String CODEC(ZSTD(1)),
+    TraceState String CODEC(ZSTD(1)),
+    SpanName LowCardinality(String) CODEC(ZSTD(1)),
+    SpanKind LowCardinality(String) CODEC(ZSTD(1)),
+    ServiceName LowCardinality(String) CODEC(ZSTD(1)),
+    ResourceAttributes Map(LowCardinality(String), String) CODEC(ZSTD(1)),
+    ScopeName String CODEC(ZSTD(1)),
+    ScopeVersion String CODEC(ZSTD(1)),
+    SpanAttributes Map(LowCardinality(String), String) CODEC(ZSTD(1)),
+    Duration UInt64 CODEC(T64, ZSTD(1)),
+    StatusCode LowCardinality(String) CODEC(ZSTD(1)),
+    StatusMessage String CODEC(ZSTD(1)),
+    Events Nested
+    (
+        Timestamp DateTime64(9),
+        Name LowCardinality(String),
+        Attributes Map(LowCardinality(String), String)
+    ) CODEC(ZSTD(1)),
+    Links Nested
+    (
+        TraceId String,
+        SpanId String,
+        TraceState String,
+        Attributes Map(LowCardinality(String), String)
+    ) CODEC(ZSTD(1)),
+    ResourceAttributeItems Array(String) ALIAS arrayMap(kv -> concat(kv.1, '=', kv.2), CAST(ResourceAttributes, 'Array(Tuple(String, String))')),
+    SpanAttributeItems Array(String) ALIAS arrayMap(kv -> concat(kv.1, '=', kv.2), CAST(SpanAttributes, 'Array(Tuple(String, String))')),
+
+    SessionId String MATERIALIZED substringUTF8(
+        replaceRegexpAll(
+            if(SpanAttributes['session.id'] != '', SpanAttributes['session.id'], SpanAttributes['gen_ai.conversation.id']),
+            '^[\\x09-\\x0d\\x1c-\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}]+|[\\x09-\\x0d\\x1c-\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}]+$',
+            ''
+        ),
+        1,
+        256
+    ) CODEC(ZSTD(1)),
+    SessionPath String MATERIALIZED multiIf(
+        SessionId = '', '',
+        SpanAttributes['session.path'] IN ('', '/'), '/',
+        match(SpanAttributes['session.path'], '^(/[a-zA-Z0-9_.:-]{1,128}){1,7}$'), SpanAttributes['session.path'],
+        concat(
+            '/',
+            replaceRegexpOne(
+                substringUTF8(
+                    arrayStringConcat(
+                        arrayMap(
+                            segment -> substringUTF8(replaceAll(segment, '%2f', '%2F'), 1, 128),
+                            arraySlice(arrayFilter(segment -> segment != '', splitByChar('/', SpanAttributes['session.path'])), 1, 32)
+                        ),
+                        '/'
+                    ),
+                    1,
+                    1023
+                ),
+                '/$',
+                ''
+            )
+        )
+    ) CODEC(ZSTD(1)),
+
+    INDEX idx_trace_id TraceId TYPE bloom_filter(0.001) GRANULARITY 1
+)
+ENGINE = /*replicated*/MergeTree
+PARTITION BY toYYYYMM(Timestamp)
+ORDER BY (SessionId, Timestamp)
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000;

@@ -1,0 +1,62 @@
+CREATE OR REPLACE VIEW sessions /*on_cluster*/
+(
+    session_id String COMMENT 'id of the session',
+    session_name String COMMENT 'name given last; empty if none was given',
+    user_ids Array(String) COMMENT 'users seen in the session, sorted',
+    started_at DateTime64(9, 'UTC') COMMENT 'start of the first span of any kind',
+    ended_at DateTime64(9, 'UTC') COMMENT 'end of the last span of any kind',
+    wall_seconds Float64 COMMENT 'last end − first start over everything in the session: LLM calls, tools, steps, requests',
+    llm_seconds Float64 COMMENT 'sum of the durations of the LLM calls; more than wall_seconds if calls ran in parallel',
+    calls UInt64 COMMENT 'billable LLM calls, each attempt of a retry included',
+    errors UInt64 COMMENT 'LLM calls that failed',
+    input_tokens UInt64 COMMENT 'sum over the calls with known usage; includes cached reads and cache writes',
+    cached_input_tokens UInt64 COMMENT 'part of input_tokens read from the provider''s cache',
+    cache_write_tokens UInt64 COMMENT 'part of input_tokens written to the provider''s cache',
+    output_tokens UInt64 COMMENT 'sum over the calls with known usage; includes reasoning',
+    reasoning_tokens UInt64 COMMENT 'part of output_tokens spent on reasoning',
+    total_tokens UInt64 COMMENT 'input_tokens + output_tokens',
+    cost_usd Nullable(Decimal(38, 12)) COMMENT 'sum over the calls with known cost, in US dollars; NULL if no call''s cost is known',
+    cost_status LowCardinality(String) COMMENT 'complete: every call''s cost is known; partial: some; unknown: none. Calls that the provider refused (HTTP 4xx, 5xx without usage) are not missing',
+    unpriced_calls UInt64 COMMENT 'calls with known usage and no price',
+    no_usage_calls UInt64 COMMENT 'calls whose usage is not known, refused ones included',
+    latency_p50_seconds Nullable(Float64) COMMENT 'median duration of the calls; exact up to 8,192 calls',
+    latency_p95_seconds Nullable(Float64) COMMENT '95th percentile of the durations of the calls; exact up to 8,192 calls',
+    models Array(String) COMMENT 'models that answered, sorted; the requested one where the response named none',
+    providers Array(String) COMMENT 'providers called, sorted',
+    services Array(String) COMMENT 'service.name of every process in the session, sorted',
+    spans UInt64 COMMENT 'spans of any kind'
+)
+COMMENT 'One row per session.'
+AS
+SELECT
+    r.session_id AS session_id,
+    r.named.2 AS session_name,
+    arraySort(r.user_ids) AS user_ids,
+    r.started_at AS started_at,
+    r.ended_at AS ended_at,
+    (toUnixTimestamp64Nano(r.ended_at) - toUnixTimestamp64Nano(r.started_at)) / 1e9 AS wall_seconds,
+    r.llm_ns / 1e9 AS llm_seconds,
+    r.calls AS calls,
+    r.errors AS errors,
+    r.input_tokens AS input_tokens,
+    r.cached_input_tokens AS cached_input_tokens,
+    r.cache_write_tokens AS cache_write_tokens,
+    r.output_tokens AS output_tokens,
+    r.reasoning_tokens AS reasoning_tokens,
+    r.input_tokens + r.output_tokens AS total_tokens,
+    if(r.costed_calls > 0 OR r.calls = 0, r.cost_usd, NULL) AS cost_usd,
+    multiIf(
+        r.calls = 0, 'complete',
+        r.costed_calls = 0, 'unknown',
+        r.costed_calls + r.refused_calls < r.calls, 'partial',
+        'complete'
+    ) AS cost_status,
+    r.unpriced_calls AS unpriced_calls,
+    r.no_usage_calls AS no_usage_calls,
+    if(r.calls = 0, NULL, finalizeAggregation(r.latency_state)[1]) AS latency_p50_seconds,
+    if(r.calls = 0, NULL, finalizeAggregation(r.latency_state)[2]) AS latency_p95_seconds,
+    arraySort(r.models) AS models,
+    arraySort(r.providers) AS providers,
+    arraySort(r.services) AS services,
+    r.spans AS spans
+FROM session_rollup AS r FINAL;

@@ -84,6 +84,13 @@ def enter(session: Session, ctx: Context | None = None) -> Context:
     return anchored(session, _with_baggage(session, Context(values)))
 
 
+def placed(session: Session, ctx: Context) -> Context:
+    """Like :func:`enter`, without baggage: for a span below which nothing is propagated."""
+    values = dict(ctx)
+    values[_SESSION_KEY] = session
+    return anchored(session, Context(values))
+
+
 def anchored(session: Session, ctx: Context) -> Context:
     """``ctx`` with the anchor of ``session``'s step, unless a real span is active in it."""
     span = trace.get_current_span(ctx)

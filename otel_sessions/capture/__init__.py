@@ -1,0 +1,95 @@
+"""From an HTTP request to a span: every LLM call over httpx and httpx2 becomes exactly one CLIENT span.
+
+hook      the seam in the clients; moves bytes, sync and async
+target    which URLs are LLM end points, and of which provider
+request   is it an LLM call, what of it leaves, whose session is it
+headers   session headers
+exchange  from the bytes of the response to the end of the span
+body      bytes to JSON documents and events
+formats/  what they say, one file per wire format
+content   message content, only if asked for
+reaper    ends what the host dropped
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+
+from opentelemetry import trace
+from opentelemetry.trace import Tracer, TracerProvider
+
+from otel_sessions.base import names
+from otel_sessions.base.settings import Settings, load
+from otel_sessions.capture import hook, reaper
+from otel_sessions.capture.reaper import drain, finish_open
+from otel_sessions.capture.request import Instrumentation
+from otel_sessions.capture.target import Targets
+
+__all__ = ["drain", "finish_open", "instrument", "uninstrument"]
+
+_lock = threading.Lock()
+_patched: list[ModuleType] = []
+
+
+def instrument(tracer_provider: TracerProvider | None = None, *, settings: Settings | None = None) -> None:
+    """Record LLM calls of all clients of httpx and httpx2, whichever is installed, made before or after.
+
+    Without ``tracer_provider`` spans go to the global provider, also one that is set later. Without ``settings``
+    they come from the environment; a wrong one raises :class:`otel_sessions.base.errors.SettingError`.
+    A second call changes nothing until :func:`uninstrument`.
+    """
+    with _lock:
+        if _patched:
+            return
+        settings = settings or load()
+        asked = Instrumentation(settings, Targets(settings), _tracer_of(tracer_provider))
+        reaper.watch_collector()
+        for module in _modules():
+            hook.patch(module, asked)
+            _patched.append(module)
+
+
+def uninstrument() -> None:
+    """Undo :func:`instrument`; exchanges that are still open are ended first."""
+    with _lock:
+        for module in _patched:
+            hook.unpatch(module)
+        _patched.clear()
+        finish_open()
+        reaper.unwatch_collector()
+
+
+def _modules() -> list[ModuleType]:
+    """Each module once: httpx2 may stand in for httpx under its name."""
+    found = [
+        importlib.import_module(name) for name in hook.MODULES if name in sys.modules or importlib.util.find_spec(name)
+    ]
+    return list({id(module): module for module in found}.values())
+
+
+def _tracer_of(given: TracerProvider | None) -> Callable[[], Tracer]:
+    """A tracer of ``given``, or of the provider that is the global one when it is asked for; made once per provider."""
+    made: list[tuple[TracerProvider, Tracer]] = []
+
+    def tracer() -> Tracer:
+        provider = given or trace.get_tracer_provider()
+        if not made or made[0][0] is not provider:
+            made[:] = [(provider, trace.get_tracer(names.SCOPE, _version(), provider))]
+        return made[0][1]
+
+    return tracer
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    try:
+        return version("otel-sessions")
+    except PackageNotFoundError:
+        return "0"

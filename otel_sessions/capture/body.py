@@ -1,0 +1,201 @@
+"""From the bytes of a response body to its parts: one JSON document, the items of a JSON array, or SSE events.
+
+What a body is shows in its first bytes, not in its content type, which is often wrong. Memory is bounded: of a
+document or event beyond :data:`MAX_PART` only the two ends are kept, and the fields that are wanted are looked for in
+them. The result does not depend on where the chunks were split.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+MAX_PART = 4 * 1024 * 1024
+END = 64 * 1024
+_FIRST_WANTED = (b"id", b"model")
+_LAST_WANTED = (b"model", b"modelVersion", b"responseId", b"usage", b"usageMetadata")
+_BLANK = b" \t\r\n\xef\xbb\xbf"
+
+Read = Callable[[bytes], None]
+
+
+class Body:
+    """Takes decoded bytes with :meth:`add`, and calls ``read`` with every part, at the latest in :meth:`end`."""
+
+    __slots__ = ("_framing", "_read")
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._framing: _Document | _Events | None = None
+
+    def add(self, data: bytes) -> None:
+        """Take the next bytes."""
+        if self._framing is None:
+            data = data.lstrip(_BLANK)
+            if not data:
+                return
+            self._framing = _Document(self._read) if data[:1] in {b"{", b"["} else _Events(self._read)
+        self._framing.add(data)
+
+    def end(self) -> None:
+        """No more bytes come."""
+        if self._framing is not None:
+            self._framing.end()
+
+
+class _Buffer:
+    """Bytes up to :data:`MAX_PART`; beyond that only the first and the last :data:`END`."""
+
+    __slots__ = ("_head", "_pieces", "_size", "_tail")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._head: bytes | None = None
+        self._tail = b""
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._head is not None:
+            self._tail = (self._tail + data)[-END:]
+            return
+        self._pieces.append(data)
+        if self._size > MAX_PART:
+            everything = b"".join(self._pieces)
+            self._head, self._tail = everything[:END], everything[-END:]
+            self._pieces.clear()
+
+    def part(self) -> bytes:
+        """What was added; of too much, a document of the wanted fields that its ends hold."""
+        return b"".join(self._pieces) if self._head is None else _from_ends(self._head, self._tail)
+
+
+class _Document:
+    """One JSON document, or an array whose items are the parts."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._buffer = _Buffer()
+
+    def add(self, data: bytes) -> None:
+        self._buffer.add(data)
+
+    def end(self) -> None:
+        data = self._buffer.part()
+        if not data.startswith(b"["):
+            self._read(data)
+            return
+        for item in _items(data):
+            self._read(item)
+
+
+class _Events:
+    """Server-sent events: the data of each is a part. https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._rest = _Buffer()
+        self._held = b""
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        data = self._held + data
+        # A carriage return at the very end may be half a line end.
+        self._held = b"\r" if data.endswith(b"\r") else b""
+        self._lines(data[: len(data) - len(self._held)])
+
+    def _lines(self, data: bytes) -> None:
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        first, newline, rest = data.partition(b"\n")
+        self._rest.add(first)
+        if not newline:
+            return
+        self._line(self._rest.part())
+        self._rest.clear()
+        *lines, last = rest.split(b"\n")
+        for line in lines:
+            self._line(line)
+        if last:
+            self._rest.add(last)
+
+    def _line(self, line: bytes) -> None:
+        if line.startswith(b"data:"):
+            self._size += len(line)
+            if self._size <= MAX_PART:
+                self._data.append(line[5:])
+        elif line.startswith(b"{"):
+            self._read(line)  # what is left of an event beyond the limit, or JSON lines
+        elif not line and self._data:
+            self._dispatch()
+
+    def _dispatch(self) -> None:
+        data = (self._data[0] if len(self._data) == 1 else b"\n".join(self._data)).strip()
+        self._data.clear()
+        self._size = 0
+        if data.startswith(b"{"):
+            self._read(data)
+
+    def end(self) -> None:
+        # Clients differ on an event without its blank line; a provider that sends usage last may well forget it.
+        self._lines(self._held + b"\n\n")
+
+
+def _items(data: bytes) -> list[bytes]:
+    try:
+        return [bytes(item) for item in msgspec.json.decode(data, type=list[msgspec.Raw])]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _whole_items(data.decode("utf-8", "replace"))
+
+
+def _whole_items(text: str) -> list[bytes]:
+    """The items of an array that was cut off."""
+    items, position = [], 1
+    decoder = json.JSONDecoder()
+    while match := _ITEM.match(text, position):
+        try:
+            _, position = decoder.raw_decode(text, match.end())
+        except (ValueError, RecursionError):
+            break
+        items.append(text[match.end() : position].encode())
+    return items
+
+
+_ITEM = re.compile(r"[\s,]*(?=\{)")
+
+
+def _from_ends(head: bytes, tail: bytes) -> bytes:
+    """The wanted fields as a JSON object. Usage comes last in every format, an id first."""
+    found = {name: _value(head, head.find(_key(name)), name) for name in _FIRST_WANTED}
+    for name in _LAST_WANTED:
+        if found.get(name) is None:
+            found[name] = _value(tail, tail.rfind(_key(name)), name)
+    return json.dumps({name.decode(): value for name, value in found.items() if value is not None}).encode()
+
+
+def _key(name: bytes) -> bytes:
+    return b'"' + name + b'"'
+
+
+def _value(data: bytes, position: int, name: bytes) -> Any:
+    """The value that follows the key ``name`` at ``position``; ``None`` where there is none."""
+    if position < 0:
+        return None
+    text = data[position + len(name) + 2 :].decode("utf-8", "replace").lstrip()
+    if not text.startswith(":"):
+        return None
+    try:
+        return json.JSONDecoder().raw_decode(text[1:].lstrip())[0]
+    except (ValueError, RecursionError):
+        return None

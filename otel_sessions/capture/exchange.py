@@ -1,0 +1,194 @@
+"""One LLM exchange under way: from the bytes of the response to the end of the span. No I/O.
+
+:mod:`otel_sessions.capture.request` starts it; the shells in :mod:`otel_sessions.capture.hook` move the bytes
+through :meth:`Exchange.feed` and say how the body ended.
+"""
+
+from __future__ import annotations
+
+import time
+from asyncio import CancelledError
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import msgspec
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Status, StatusCode
+from opentelemetry.util.types import AttributeValue
+
+from otel_sessions.base import names
+from otel_sessions.base.guard import guarded
+from otel_sessions.capture import reaper
+from otel_sessions.capture.body import Body
+from otel_sessions.capture.content import Recorder
+from otel_sessions.capture.formats.wire import USAGE_NAMES, Answer, Endpoint, Usage, mapping, plain
+
+BATCH = 64 * 1024
+"""Bytes of a body that are kept before they are parsed, so that a chunk costs no more than an append."""
+
+_USAGE_FIELDS = tuple(item.name for item in fields(Usage) if item.name in USAGE_NAMES)
+
+
+class Exchange:
+    """An LLM request under way. ``finish`` may be called by anyone, any number of times; the first one counts."""
+
+    __slots__ = (
+        "__weakref__", "_answer", "_body", "_chunks", "_clock", "_decode", "_endpoint", "_epoch", "_first",
+        "_recorder", "_size", "_span", "_started", "_status", "_streamed", "context", "done",
+    )  # fmt: skip
+
+    def __init__(
+        self, endpoint: Endpoint, span: trace.Span, started: tuple[int, int], ctx: Context, *, streamed: bool
+    ) -> None:
+        """``started`` is one moment on two clocks, wall and performance counter, in ns; ``ctx`` is for the request."""
+        self.context = ctx
+        self.done = False
+        self._endpoint = endpoint
+        self._span = span
+        self._started, self._clock = started
+        self._streamed = streamed
+        self._answer = Answer()
+        self._body: Body | None = Body(self._read)
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._first: int | None = None
+        self._status: int | None = None
+        self._decode: Callable[[bytes], bytes] | None = None
+        self._recorder: Recorder | None = None
+        self._epoch = reaper.epoch()
+
+    def record(self, recorder: Recorder, body: bytes | None) -> None:
+        """Record content too, of the request now and of the response at the end."""
+        self._recorder = recorder
+        if body:
+            self._span.set_attributes(recorder.sent(body))
+
+    def answered(self, status: int, decode: Callable[[bytes], bytes] | None) -> None:
+        """The headers of the response have arrived; its body is decoded with ``decode``."""
+        self._status = status
+        self._decode = decode
+
+    def feed(self, chunk: bytes) -> None:
+        """The next chunk of the body as it came over the wire."""
+        if self.done:
+            return
+        if self._first is None:
+            self._first = time.perf_counter_ns()
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        if self._size >= BATCH:
+            self._parse()
+
+    def fail(self, error: BaseException) -> None:
+        """The request got no response."""
+        self._stop("cancelled" if _cancels(error) else "none", error)
+
+    def break_off(self, error: BaseException) -> None:
+        """Reading the body raised."""
+        self._stop("cancelled" if _cancels(error) else "failed", error)
+
+    def finish(self, end: str) -> None:
+        """End the span; ``end`` is one of the values of :data:`otel_sessions.base.names.BODY_END`."""
+        self._stop(end, None)
+
+    def _stop(self, end: str, error: BaseException | None) -> None:
+        now = time.perf_counter_ns()
+        if self.done:
+            return
+        self.done = True
+        reaper.closed(self)
+        if self._epoch != reaper.epoch():
+            return  # a forked child: the parent ends this span
+        with guarded("capture.finish"):
+            self._conclude(end, error)
+        with guarded("capture.end"):
+            self._span.end(self._started + now - self._clock)
+
+    def _conclude(self, end: str, error: BaseException | None) -> None:
+        self._parse()
+        self._end_body()
+        attributes = self._facts()
+        attributes[names.BODY_END] = end
+        if (error_type := self._error_type(error)) is not None:
+            attributes[names.ERROR_TYPE] = error_type
+            self._span.set_status(Status(StatusCode.ERROR))
+        if self._recorder is not None:
+            attributes.update(self._recorder.received())
+        self._span.set_attributes(attributes)
+
+    def _parse(self) -> None:
+        """Parse what was fed. A body that the host cannot decode either is not parsed any further."""
+        chunks, self._chunks, self._size = self._chunks, [], 0
+        if self._body is None or not chunks:
+            return
+        try:
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self._body.add(data if self._decode is None else self._decode(data))
+        except Exception:  # noqa: BLE001 - a body may be anything
+            self._body = None
+
+    def _end_body(self) -> None:
+        if self._body is not None:
+            with guarded("capture.parse"):
+                self._body.end()
+        self._body = None
+
+    def _read(self, part: bytes) -> None:
+        self._endpoint.read(part, self._answer)
+        if self._recorder is not None:
+            self._recorder.keep(part)
+
+    def _error_type(self, error: BaseException | None) -> str | None:
+        if error is not None:
+            return "cancelled" if _cancels(error) else _qualified(type(error))
+        if self._status is not None and self._status >= 400:
+            return str(self._status)
+        return self._answer.error_type
+
+    def _facts(self) -> dict[str, AttributeValue]:
+        answer = self._answer
+        found: dict[str, AttributeValue | None] = {
+            names.RESPONSE_MODEL: answer.model,
+            names.RESPONSE_ID: answer.id,
+            names.FINISH_REASONS: tuple(answer.finish_reasons.values()) or None,
+            names.RESPONSE_SERVICE_TIER: answer.service_tier,
+            names.HTTP_STATUS: self._status,
+        }
+        if self._streamed and self._first is not None:
+            found[names.TIME_TO_FIRST_CHUNK] = (self._first - self._clock) / 1e9
+        if self._status is not None and 300 <= self._status < 400:
+            found[names.BILLABLE] = False  # sent elsewhere: no model has answered
+        if answer.usages:
+            found |= self._usage(answer.usages)
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _usage(self, raws: list[bytes]) -> dict[str, AttributeValue | None]:
+        decoded, raw = _merged(raws)
+        usage = self._endpoint.usage(decoded)
+        found: dict[str, AttributeValue | None] = {USAGE_NAMES[name]: getattr(usage, name) for name in _USAGE_FIELDS}
+        found[names.RAW_USAGE] = raw
+        if usage.cost is not None:
+            found |= {names.COST: usage.cost, names.COST_STATUS: "provided"}
+        return found
+
+
+def _merged(raws: list[bytes]) -> tuple[Mapping[str, Any], str]:
+    """The usage objects as one, and its JSON text: as it stood in the response if there is but one."""
+    if len(raws) == 1:
+        return mapping(plain(raws[0])), raws[0].decode("utf-8", "replace")
+    merged: dict[str, Any] = {}
+    for raw in raws:
+        merged |= {key: value for key, value in mapping(plain(raw)).items() if value is not None}
+    return merged, msgspec.json.encode(merged).decode()
+
+
+def _cancels(error: BaseException) -> bool:
+    """Cancellation in asyncio, trio and curio, of which only the first need be installed."""
+    return isinstance(error, CancelledError) or type(error).__name__ == "Cancelled"
+
+
+def _qualified(kind: type[BaseException]) -> str:
+    module = kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"

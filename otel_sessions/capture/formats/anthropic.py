@@ -1,0 +1,196 @@
+"""Anthropic's wire format: messages, also through Vertex AI.
+
+Usage (https://docs.anthropic.com/en/api/messages): ``input_tokens`` leaves cached reads and writes out, so they are
+added. A stream states the input side in ``message_start`` and the cumulative output in ``message_delta``; the last
+value of each field stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from otel_sessions.capture.formats.wire import (
+    NOTHING,
+    Answer,
+    Call,
+    Conversation,
+    Endpoint,
+    Message,
+    Usage,
+    decode,
+    mapping,
+    objects,
+    parameters,
+    part_of,
+    starts,
+    text,
+    tokens,
+    total,
+)
+
+
+class _Request(msgspec.Struct):
+    model: Any = None
+    stream: Any = None
+    max_tokens: Any = None
+    temperature: Any = None
+    top_p: Any = None
+    service_tier: Any = None
+    messages: msgspec.Raw = NOTHING
+
+
+class _Message(msgspec.Struct):
+    id: Any = None
+    model: Any = None
+    stop_reason: Any = None
+    usage: msgspec.Raw = NOTHING
+
+
+class _Event(_Message):
+    type: Any = None
+    message: _Message | None = None
+    delta: _Message | None = None
+    error: Any = None
+
+
+def call(body: bytes) -> Call:
+    """Body of a messages request."""
+    found = decode(_Request, body)
+    if found is None:
+        return Call()
+    return Call(
+        model=text(found.model),
+        stream=found.stream is True,
+        fits=isinstance(found.model, str) and starts(found.messages, b"["),
+        parameters=parameters(
+            max_tokens=found.max_tokens,
+            temperature=found.temperature,
+            top_p=found.top_p,
+            service_tier=found.service_tier,
+        ),
+    )
+
+
+def read(data: bytes, answer: Answer) -> None:
+    """A message, or one event of its stream: ``message_start`` and ``message_delta`` carry what is wanted."""
+    event = decode(_Event, data)
+    if event is None:
+        return
+    if event.error:
+        answer.fail(mapping(event.error).get("type"))
+    for part in (event.message, event, event.delta):
+        if part is not None:
+            _take(part, answer)
+
+
+def _take(part: _Message, answer: Answer) -> None:
+    answer.name(part.model, part.id)
+    answer.finish(0, part.stop_reason)
+    answer.use(part.usage, merge=True)
+
+
+def usage(raw: Mapping[str, Any]) -> Usage:
+    """Inclusive totals from Anthropic's exclusive ones."""
+    cached, written = tokens(raw.get("cache_read_input_tokens")), tokens(raw.get("cache_creation_input_tokens"))
+    fresh = tokens(raw.get("input_tokens"))
+    return Usage(
+        input=None if fresh is None else total(fresh, cached, written),
+        output=tokens(raw.get("output_tokens")),
+        cache_read=cached,
+        cache_write=written,
+        cache_write_1h=tokens(part_of(raw, "cache_creation").get("ephemeral_1h_input_tokens")),
+    )
+
+
+# Content
+
+
+def _parts(content: object) -> list[Message]:
+    if isinstance(content, str):
+        return [{"type": "text", "content": content}]
+    return [_part(block) for block in objects(content)]
+
+
+def _part(block: Mapping[str, Any]) -> Message:
+    match block.get("type"):
+        case "text":
+            return {"type": "text", "content": block.get("text")}
+        case "thinking":
+            return {"type": "reasoning", "content": block.get("thinking")}
+        case "tool_use" | "server_tool_use":
+            return {
+                "type": "tool_call",
+                "id": block.get("id"),
+                "name": block.get("name"),
+                "arguments": block.get("input"),
+            }
+        case "tool_result":
+            content = block.get("content")
+            answer = content if isinstance(content, str) else _parts(content)
+            return {"type": "tool_call_response", "id": block.get("tool_use_id"), "response": answer}
+        case kind:
+            return {"type": text(kind) or "unknown"}  # images and documents are named, not recorded
+
+
+def sent(body: Any) -> Conversation:
+    """System prompt and messages of a request."""
+    found = [
+        {"role": text(message.get("role")) or "user", "parts": _parts(message.get("content"))}
+        for message in objects(body.get("messages"))
+    ]
+    return Conversation(found, _parts(body.get("system")))
+
+
+def received(parts: Sequence[Any]) -> list[Message]:
+    """The message of a document, or put together from the block events of a stream."""
+    blocks: dict[Any, dict[str, Any]] = {}
+    reason = ""
+    for part in parts:
+        if part.get("type") == "message":
+            blocks = {index: dict(block) for index, block in enumerate(objects(part.get("content")))}
+        _add_block(blocks, part)
+        reason = text(part.get("stop_reason")) or text(part_of(part, "delta").get("stop_reason")) or reason
+    if not blocks:
+        return []
+    return [{"role": "assistant", "parts": [_part(block) for block in blocks.values()], "finish_reason": reason}]
+
+
+_DELTAS = {"text_delta": ("text", "text"), "thinking_delta": ("thinking", "thinking")}
+
+
+def _add_block(blocks: dict[Any, dict[str, Any]], part: Mapping[str, Any]) -> None:
+    index = part.get("index")
+    if part.get("type") == "content_block_start":
+        blocks[index] = dict(part_of(part, "content_block"))
+        return
+    if part.get("type") != "content_block_delta" or index not in blocks:
+        return
+    block, delta = blocks[index], part_of(part, "delta")
+    if delta.get("type") == "input_json_delta":
+        before = block.get("input")
+        block["input"] = (before if isinstance(before, str) else "") + str(delta.get("partial_json") or "")
+    elif delta.get("type") in _DELTAS:
+        source, target = _DELTAS[delta["type"]]
+        block[target] = str(block.get(target) or "") + str(delta.get(source) or "")
+
+
+_VERTEX = "/publishers/anthropic/models/(?P<model>(?!count-tokens)[^/:]+)"
+
+ENDPOINTS = (
+    Endpoint("chat", "anthropic", "/v1/messages", call, read, usage, sent=sent, received=received),
+    Endpoint("chat", "anthropic", f"{_VERTEX}:rawPredict", call, read, usage, sent=sent, received=received),
+    Endpoint(
+        "chat",
+        "anthropic",
+        f"{_VERTEX}:streamRawPredict",
+        call,
+        read,
+        usage,
+        streams=True,
+        sent=sent,
+        received=received,
+    ),
+)

@@ -1,0 +1,333 @@
+"""OpenAI's wire format: chat completions, completions, embeddings and Responses, here and on compatible hosts.
+
+Usage: https://platform.openai.com/docs/api-reference/chat/object. Totals are inclusive, with three known exceptions:
+xAI counts reasoning beside ``completion_tokens``, DeepSeek and Moonshot name cached tokens differently, and Groq
+hides the usage of a stream in ``x_groq``. A stream carries usage only where ``stream_options.include_usage`` is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from otel_sessions.capture.formats.wire import (
+    NOTHING,
+    Answer,
+    Call,
+    Conversation,
+    Endpoint,
+    Message,
+    Usage,
+    decode,
+    mapping,
+    number,
+    objects,
+    parameters,
+    part_of,
+    starts,
+    text,
+    tokens,
+    total,
+)
+
+
+class _Options(msgspec.Struct):
+    include_usage: Any = None
+
+
+class _Request(msgspec.Struct):
+    model: Any = None
+    stream: Any = None
+    stream_options: _Options | None = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+    temperature: Any = None
+    top_p: Any = None
+    service_tier: Any = None
+    messages: msgspec.Raw = NOTHING
+    prompt: msgspec.Raw = NOTHING
+    input: msgspec.Raw = NOTHING
+
+
+class _Choice(msgspec.Struct):
+    index: Any = None
+    finish_reason: Any = None
+
+
+class _Groq(msgspec.Struct):
+    usage: msgspec.Raw = NOTHING
+
+
+class _Part(msgspec.Struct):
+    id: Any = None
+    model: Any = None
+    choices: list[_Choice] | None = None
+    usage: msgspec.Raw = NOTHING
+    x_groq: _Groq | None = None
+    error: Any = None
+    service_tier: Any = None
+
+
+class _Reason(msgspec.Struct):
+    reason: Any = None
+
+
+class _Response(msgspec.Struct):
+    id: Any = None
+    model: Any = None
+    status: Any = None
+    usage: msgspec.Raw = NOTHING
+    error: Any = None
+    incomplete_details: _Reason | None = None
+    service_tier: Any = None
+
+
+class _ResponseEvent(_Response):
+    type: Any = None
+    code: Any = None
+    response: _Response | None = None
+
+
+def _call(body: bytes, *shapes: str) -> Call:
+    """``shapes`` are the keys one of which makes the body one of ours."""
+    found = decode(_Request, body)
+    if found is None:
+        return Call()
+    stream = found.stream is True
+    options = found.stream_options
+    return Call(
+        model=text(found.model),
+        stream=stream,
+        fits=isinstance(found.model, str) and any(starts(getattr(found, key), b"[", b'"') for key in shapes),
+        lacks_usage=stream and (options is None or options.include_usage is None),
+        parameters=parameters(
+            max_tokens=found.max_completion_tokens or found.max_output_tokens or found.max_tokens,
+            temperature=found.temperature,
+            top_p=found.top_p,
+            service_tier=found.service_tier,
+        ),
+    )
+
+
+def _chat_call(body: bytes) -> Call:
+    return _call(body, "messages")
+
+
+def _completions_call(body: bytes) -> Call:
+    return _call(body, "prompt")
+
+
+def _input_call(body: bytes) -> Call:
+    return replace(_call(body, "input", "prompt"), lacks_usage=False)
+
+
+def read_part(data: bytes, answer: Answer) -> None:
+    """A chat completion, a completion, a list of embeddings, or one chunk of a stream of these."""
+    part = decode(_Part, data)
+    if part is None:
+        return
+    answer.name(part.model, part.id)
+    answer.service_tier = text(part.service_tier) or answer.service_tier
+    for choice in part.choices or ():
+        answer.finish(choice.index, choice.finish_reason)
+    if part.x_groq is not None:
+        answer.use(part.x_groq.usage)
+    answer.use(part.usage)
+    if part.error:
+        error = mapping(part.error)
+        answer.fail(error.get("type"), error.get("code"))
+
+
+def read_response(data: bytes, answer: Answer) -> None:
+    """A response of the Responses API, or one event of its stream, most of which carry no response."""
+    event = decode(_ResponseEvent, data)
+    if event is None:
+        return
+    if event.type == "error":
+        answer.fail(event.code, mapping(event.error).get("code"))
+        return
+    found = event.response or event
+    if event.type is not None and event.response is None:
+        return
+    answer.name(found.model, found.id)
+    answer.service_tier = text(found.service_tier) or answer.service_tier
+    answer.use(found.usage)
+    if found.status in {"completed", "incomplete", "failed", "cancelled"}:
+        answer.finish(0, (found.incomplete_details and found.incomplete_details.reason) or found.status)
+    if found.error:
+        error = mapping(found.error)
+        answer.fail(error.get("code"), error.get("type"))
+
+
+def usage(raw: Mapping[str, Any]) -> Usage:
+    """Both namings: ``prompt_tokens``/``completion_tokens`` and ``input_tokens``/``output_tokens``."""
+    inputs = _details(raw, "prompt_tokens_details", "input_tokens_details", "prompt_token_details")
+    outputs = _details(raw, "completion_tokens_details", "output_tokens_details")
+    given = _first(raw, "prompt_tokens", "input_tokens")
+    output = _first(raw, "completion_tokens", "output_tokens")
+    reasoning = _first(outputs, "reasoning_tokens")
+    whole = _first(raw, "total_tokens")
+    if given is None and output is None:
+        given = whole  # Voyage's embeddings state nothing else
+    if reasoning and whole is not None and whole == total(given, output, reasoning):
+        output = total(output, reasoning)
+    return Usage(
+        input=given,
+        output=output,
+        cache_read=_first({**raw, **inputs}, "cached_tokens", "prompt_cache_hit_tokens"),
+        cache_write=_first(inputs, "cache_write_tokens"),
+        reasoning=reasoning,
+        audio_input=_first(inputs, "audio_tokens"),
+        audio_output=_first(outputs, "audio_tokens"),
+        cost=_cost(raw),
+    )
+
+
+def _details(raw: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    return next((found for key in keys if (found := part_of(raw, key))), {})
+
+
+def _first(raw: Mapping[str, Any], *keys: str) -> int | None:
+    return next((found for key in keys if (found := tokens(raw.get(key))) is not None), None)
+
+
+def _cost(raw: Mapping[str, Any]) -> float | None:
+    """OpenRouter states USD; with the user's own provider key, its fee and the provider's cost apart."""
+    stated = raw.get("cost")
+    cost = number(part_of(raw, "cost").get("total_cost") if isinstance(stated, Mapping) else stated)
+    if cost is None or cost < 0:
+        return None
+    upstream = number(part_of(raw, "cost_details").get("upstream_inference_cost")) if raw.get("is_byok") else None
+    return float(cost + (upstream or 0))
+
+
+# Content
+
+
+def _parts(content: object) -> list[Message]:
+    if isinstance(content, str):
+        return [{"type": "text", "content": content}]
+    return [_part(item) for item in objects(content)]
+
+
+def _part(item: Mapping[str, Any]) -> Message:
+    for key in ("text", "refusal"):
+        if isinstance(item.get(key), str):
+            return {"type": "text", "content": item[key]}
+    return {"type": text(item.get("type")) or "unknown"}  # images and audio are named, not recorded
+
+
+def _tool_calls(message: Mapping[str, Any]) -> list[Message]:
+    return [
+        {
+            "type": "tool_call",
+            "id": call.get("id"),
+            "name": part_of(call, "function").get("name"),
+            "arguments": part_of(call, "function").get("arguments"),
+        }
+        for call in objects(message.get("tool_calls"))
+    ]
+
+
+def _message(message: Mapping[str, Any]) -> Message:
+    role = text(message.get("role")) or "assistant"
+    if role == "tool":
+        answer = {"type": "tool_call_response", "id": message.get("tool_call_id"), "response": message.get("content")}
+        return {"role": role, "parts": [answer]}
+    return {"role": role, "parts": [*_parts(message.get("content")), *_tool_calls(message)]}
+
+
+def chat_sent(body: Any) -> Conversation:
+    """Messages of a chat request; system and developer messages stand among them, as they were sent."""
+    return Conversation([_message(message) for message in objects(body.get("messages"))])
+
+
+def prompt_sent(body: Any) -> Conversation:
+    """Prompt of a completion, input of an embedding: one user message per text."""
+    given = body.get("prompt", body.get("input"))
+    texts = given if isinstance(given, list) else [given]
+    return Conversation([{"role": "user", "parts": _parts(item)} for item in texts if isinstance(item, str)])
+
+
+def chat_received(parts: Sequence[Any]) -> list[Message]:
+    """One message per choice, put together from the message of a document or the deltas of a stream."""
+    choices: dict[Any, dict[str, Any]] = {}
+    for part in parts:
+        for choice in objects(part.get("choices")):
+            index = choice.get("index") if isinstance(choice.get("index"), int) else 0
+            _add_choice(choices.setdefault(index, {"content": "", "tools": {}, "reason": None}), choice)
+    return [_choice_message(found) for found in choices.values()]
+
+
+def _add_choice(found: dict[str, Any], choice: Mapping[str, Any]) -> None:
+    message = part_of(choice, "message") or part_of(choice, "delta")
+    for piece in (message.get("content"), message.get("refusal"), choice.get("text")):
+        found["content"] += "".join(str(part.get("content", "")) for part in _parts(piece))
+    found["reason"] = text(choice.get("finish_reason")) or found["reason"]
+    for position, call in enumerate(objects(message.get("tool_calls"))):
+        tool = found["tools"].setdefault(call.get("index", position), {"id": None, "name": "", "arguments": ""})
+        function = part_of(call, "function")
+        tool["id"] = tool["id"] or text(call.get("id"))
+        tool["name"] += function.get("name") or ""
+        tool["arguments"] += function.get("arguments") or ""
+
+
+def _choice_message(found: Mapping[str, Any]) -> Message:
+    parts = [{"type": "text", "content": found["content"]}] if found["content"] else []
+    parts += [{"type": "tool_call", **tool} for tool in found["tools"].values()]
+    return {"role": "assistant", "parts": parts, "finish_reason": found["reason"] or ""}
+
+
+def _item(item: Mapping[str, Any]) -> Message:
+    kind = item.get("type")
+    if kind == "function_call":
+        call = {"type": "tool_call", "id": item.get("call_id"), "name": item.get("name")}
+        return {"role": "assistant", "parts": [call | {"arguments": item.get("arguments")}]}
+    if kind == "function_call_output":
+        answer = {"type": "tool_call_response", "id": item.get("call_id"), "response": item.get("output")}
+        return {"role": "tool", "parts": [answer]}
+    if kind == "reasoning":
+        return {"role": "assistant", "parts": [p | {"type": "reasoning"} for p in _parts(item.get("summary"))]}
+    return {"role": text(item.get("role")) or "assistant", "parts": _parts(item.get("content")) or [_part(item)]}
+
+
+def response_sent(body: Any) -> Conversation:
+    """Instructions and input items of the Responses API."""
+    given = body.get("input")
+    if isinstance(given, str):
+        given = [{"role": "user", "content": given}]
+    return Conversation([_item(item) for item in objects(given)], _parts(body.get("instructions")))
+
+
+def response_received(parts: Sequence[Any]) -> list[Message]:
+    """Output items of the last response object; of a stream that was cut, the text so far."""
+    responses = [part_of(part, "response") if "response" in part else part for part in parts]
+    outputs = [output for response in responses if (output := objects(response.get("output")))]
+    if outputs:
+        return [_item(item) for item in outputs[-1]]
+    deltas = [part.get("delta") for part in parts if part.get("type") == "response.output_text.delta"]
+    found = "".join(delta for delta in deltas if isinstance(delta, str))
+    return [{"role": "assistant", "parts": _parts(found)}] if found else []
+
+
+_OPENAI = "openai"
+
+ENDPOINTS = (
+    Endpoint(
+        "chat", _OPENAI, "/(?:chat|agents)/completions", _chat_call, read_part, usage,
+        sent=chat_sent, received=chat_received,
+    ),
+    Endpoint(
+        "text_completion", _OPENAI, "/completions", _completions_call, read_part, usage,
+        sent=prompt_sent, received=chat_received,
+    ),
+    Endpoint("embeddings", _OPENAI, "/embeddings", _input_call, read_part, usage, sent=prompt_sent),
+    Endpoint(
+        "chat", _OPENAI, "/responses", _input_call, read_response, usage,
+        sent=response_sent, received=response_received,
+    ),
+)  # fmt: skip

@@ -1,0 +1,287 @@
+"""What every wire format is made of: an :class:`Endpoint`, and the values that it reads.
+
+A format is a module that ends in a tuple ``ENDPOINTS``. Its functions do no I/O, take bytes that any server or
+client may have made up, and never trust a type: a usage that is a text, a negative number or beyond 64 bits is as
+good as absent, and takes no other field with it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, TypeVar, cast, get_args
+
+import msgspec
+
+from otel_sessions.base import names
+
+MAX_TEXT = 256
+"""Longest model name, response id or error type that is recorded, in characters."""
+NOTHING = msgspec.Raw(b"")
+_MAX_TOKENS = 2**63 - 1
+
+Parameters = Mapping[str, str | int | float | bool]
+Message = dict[str, Any]
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a request asks for.
+
+    ``fits`` says whether the body has the keys of its format, which tells an LLM call from any other request on a
+    host that is not known. ``lacks_usage`` is a stream that will carry no usage unless the request asks for it.
+    """
+
+    model: str | None = None
+    stream: bool = False
+    fits: bool = False
+    lacks_usage: bool = False
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one exchange. ``input`` includes cache reads and writes, ``output`` includes reasoning.
+
+    ``None`` is unknown, never 0. ``cache_write_1h`` is the part of ``cache_write`` that is kept for an hour.
+    """
+
+    input: int | None = None
+    output: int | None = None
+    cache_read: int | None = None
+    cache_write: int | None = None
+    cache_write_1h: int | None = None
+    reasoning: int | None = None
+    audio_input: int | None = None
+    audio_output: int | None = None
+    cost: float | None = None
+    """USD, where the response itself says so."""
+
+
+USAGE_NAMES: Mapping[str, str] = {
+    "input": names.INPUT_TOKENS,
+    "output": names.OUTPUT_TOKENS,
+    "cache_read": names.CACHE_READ_TOKENS,
+    "cache_write": names.CACHE_CREATION_TOKENS,
+    "cache_write_1h": names.CACHE_CREATION_1H_TOKENS,
+    "reasoning": names.REASONING_TOKENS,
+    "audio_input": names.AUDIO_INPUT_TOKENS,
+    "audio_output": names.AUDIO_OUTPUT_TOKENS,
+}
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the parts of a response said so far. A part is a whole JSON document or one event of a stream."""
+
+    model: str | None = None
+    id: str | None = None
+    service_tier: str | None = None
+    error_type: str | None = None
+    finish_reasons: dict[Any, str] = field(default_factory=dict)
+    usages: list[bytes] = field(default_factory=list)
+    """The usage objects that count, JSON text: the last one, or those that must be merged."""
+
+    def name(self, model: object, response_id: object) -> None:
+        """Take model and id of a part; the first that is not empty stands."""
+        self.model = self.model or text(model)
+        self.id = self.id or text(response_id)
+
+    def finish(self, index: object, reason: object) -> None:
+        """Take the finish reason of one choice; the last stands."""
+        if found := text(reason):
+            self.finish_reasons[index if isinstance(index, int) else 0] = found
+
+    def use(self, usage: msgspec.Raw, *, merge: bool = False) -> None:
+        """Take a usage object: it replaces what was there, or is merged into it field by field."""
+        raw = bytes(usage)
+        if not raw.startswith(b"{"):
+            return
+        if not merge:
+            self.usages.clear()
+        self.usages.append(raw)
+
+    def fail(self, *candidates: object) -> None:
+        """Take the first usable text or number as the error's type."""
+        found = (str(item) if isinstance(item, int) else text(item) for item in candidates)
+        self.error_type = self.error_type or next(filter(None, found), "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Content of a request in the shape of the GenAI conventions: ``[{"role", "parts": [{"type", …}]}]``."""
+
+    messages: Sequence[Message] = ()
+    system: Sequence[Message] = ()
+
+
+def _no_content(_body: Any) -> Conversation:
+    return Conversation()
+
+
+def _no_output(_parts: Sequence[Any]) -> Sequence[Message]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One end point of a wire format.
+
+    ``path`` is a pattern that the end of the URL's path matches; its group ``model``, if any, is the model's name.
+    ``provider`` is what is said of hosts that are not known. ``read`` takes one part of a response; ``usage``
+    converts a decoded usage object; ``sent`` and ``received`` give the content of a decoded request and of the
+    decoded parts of a response.
+    """
+
+    operation: str
+    provider: str
+    path: str
+    call: Callable[[bytes], Call]
+    read: Callable[[bytes, Answer], None]
+    usage: Callable[[Mapping[str, Any]], Usage]
+    streams: bool = False
+    sent: Callable[[Any], Conversation] = _no_content
+    received: Callable[[Sequence[Any]], Sequence[Message]] = _no_output
+    pattern: re.Pattern[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pattern", re.compile(f"{self.path}$"))
+
+
+def text(value: object) -> str | None:
+    """``value`` if it is a text with something in it, cut to :data:`MAX_TEXT`."""
+    return value[:MAX_TEXT] if isinstance(value, str) and value else None
+
+
+def tokens(value: object) -> int | None:
+    """``value`` if it can be a number of tokens: whole, not negative, within 64 bits."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    return int(value) if 0 <= value <= _MAX_TOKENS else None
+
+
+def number(value: object) -> int | float | None:
+    """``value`` if it is a finite number that a span attribute can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if abs(value) <= _MAX_TOKENS and math.isfinite(value) else None
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """``value`` if it is an object, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def part_of(value: object, key: str) -> Mapping[str, Any]:
+    """The object under ``key`` of the object ``value``; empty where either is something else."""
+    return mapping(mapping(value).get(key))
+
+
+def objects(value: object) -> list[Mapping[str, Any]]:
+    """The objects in the list ``value``."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def total(*counts: int | None) -> int | None:
+    """Sum of the counts that are known; ``None`` if none is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def parameters(**values: object) -> Parameters:
+    """Request parameters as span attributes, by the last part of their name; what has no usable value is left out."""
+    found: dict[str, str | int | float | bool] = {}
+    for name, attribute in _PARAMETERS.items():
+        value = values.get(name)
+        usable = text(value) if name == "service_tier" else number(value)
+        if usable is not None:
+            found[attribute] = usable
+    return found
+
+
+_PARAMETERS = {
+    "max_tokens": names.REQUEST_MAX_TOKENS,
+    "temperature": names.REQUEST_TEMPERATURE,
+    "top_p": names.REQUEST_TOP_P,
+    "service_tier": names.REQUEST_SERVICE_TIER,
+}
+
+
+@lru_cache(maxsize=64)
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+def decode(kind: type[S], data: bytes | msgspec.Raw) -> S | None:
+    """The fields of ``kind`` in the JSON object ``data``; ``None`` if it is no object, or no JSON.
+
+    What ``kind`` does not name is skipped without building it. A field of the wrong type is as good as absent.
+    """
+    try:
+        return cast("S", _decoder(kind).decode(data))
+    except msgspec.ValidationError:
+        return _salvage(kind, data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        repaired = _repair(bytes(data))
+        return None if repaired is None else _salvage(kind, repaired)
+
+
+def _salvage(kind: type[S], data: bytes | msgspec.Raw) -> S | None:
+    try:
+        raws = _decoder(dict[str, msgspec.Raw]).decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    values = {}
+    for known in msgspec.structs.fields(kind):
+        if known.encode_name in raws:
+            values[known.name] = _field(known.type, raws[known.encode_name])
+    return kind(**{name: value for name, value in values.items() if value is not None})
+
+
+def _field(kind: Any, raw: msgspec.Raw) -> Any:
+    try:
+        return _decoder(kind).decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        nested = next(
+            (arg for arg in get_args(kind) if isinstance(arg, type) and issubclass(arg, msgspec.Struct)), None
+        )
+        return None if nested is None else _salvage(nested, raw)
+
+
+def _repair(data: bytes) -> bytes | None:
+    """``data`` as strict JSON, if the standard library reads it: it is laxer (BOM, UTF-16, NaN, lone surrogates)."""
+    try:
+        found = json.loads(_text_of(data), parse_constant=lambda _: None, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return None
+    return json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _text_of(data: bytes) -> str:
+    return data.decode(json.detect_encoding(data), "replace")
+
+
+def _finite(literal: str) -> float | None:
+    value = float(literal)
+    return value if math.isfinite(value) else None
+
+
+def plain(data: bytes) -> Any:
+    """``data`` decoded in full, for content; ``None`` if it is no JSON."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        repaired = _repair(data)
+        return None if repaired is None else msgspec.json.decode(repaired)
+
+
+def starts(raw: msgspec.Raw, *openings: bytes) -> bool:
+    """Whether the raw JSON value begins with one of ``openings``: ``[`` for a list, ``"`` for a text."""
+    return bytes(memoryview(raw)[:1]) in openings

@@ -1,0 +1,242 @@
+"""The place where requests pass: ``_transport_for_url`` of the clients of httpx and httpx2.
+
+The client asks it for the transport of each request, redirects and retries included. For the URL of an LLM end
+point it now gets a shell around that transport; for any other the transport itself. So every client is covered,
+whatever its transport and whenever it was made, and the client still does all of its own work around ours.
+The sync and the async shell only move bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from typing import Any
+
+from opentelemetry import context
+
+from otel_sessions.base.guard import guarded
+from otel_sessions.capture import reaper
+from otel_sessions.capture.exchange import Exchange
+from otel_sessions.capture.headers import Raw
+from otel_sessions.capture.request import Instrumentation, begin
+from otel_sessions.capture.target import Target
+
+MODULES = ("httpx", "httpx2")
+_MARK = "_otel_sessions_original"
+
+
+class HttpModule:
+    """httpx or httpx2: its classes, and how it clones a request and decodes a body."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self._decoders = importlib.import_module(f"{module.__name__}._decoders").SUPPORTED_DECODERS
+        self.sync_stream, self.async_stream = module.SyncByteStream, module.AsyncByteStream
+        self.observed_sync = type("ObservedSyncStream", (_SyncStream, self.sync_stream), {})
+        self.observed_async = type("ObservedAsyncStream", (_AsyncStream, self.async_stream), {})
+
+    def clone(self, request: Any, headers: Raw, body: bytes | None) -> Any:
+        """A copy of ``request``: redirects are rebuilt from the original, which must not lose its headers."""
+        clone = request.__class__.__new__(request.__class__)
+        clone.__dict__.update(request.__dict__)
+        clone.headers = self.module.Headers(headers)
+        if body is not None:
+            clone.stream = self.module.ByteStream(body)
+            clone.__dict__["_content"] = body
+            clone.headers["Content-Length"] = str(len(body))
+        return clone
+
+    def decoder(self, headers: Any) -> Callable[[bytes], bytes] | None:
+        """What undoes the content encodings of a response with these headers; ``None`` if there are none.
+
+        Like the host's own decoding, it leaves out encodings for which no decoder is installed.
+        """
+        if "content-encoding" not in headers:
+            return None
+        names = (name.strip().lower() for name in headers["content-encoding"].split(","))
+        decoders = [self._decoders[name]() for name in names if name in self._decoders and name != "identity"]
+        return functools.partial(_decoded, decoders[::-1]) if decoders else None
+
+    def observe(
+        self, response: Any, exchange: Exchange, stream: type, observed: Callable[[Any, Exchange], Any]
+    ) -> None:
+        """Have ``exchange`` see the body of ``response``, now if the transport has read it, else as the host reads it."""
+        with guarded("capture.observe"):
+            exchange.answered(response.status_code, self.decoder(response.headers))
+            content = response.__dict__.get("_content")
+            if content is not None:
+                exchange.answered(response.status_code, None)
+                exchange.feed(content)
+                exchange.finish("complete")
+                return
+            if isinstance(response.stream, stream):
+                reaper.ensure_thread()
+                response.stream = observed(response.stream, exchange)
+                return
+        exchange.finish("none")
+
+
+def _decoded(decoders: list[Any], data: bytes) -> bytes:
+    for decoder in decoders:
+        found = decoder.decode(data)
+        data = found if isinstance(found, bytes) else b"".join(found)
+    return data
+
+
+class _SyncShell:
+    """Stands for a transport while one request is sent."""
+
+    def __init__(self, inner: Any, target: Target, http: HttpModule, asked: Instrumentation) -> None:
+        self._inner, self._target, self._http, self._asked = inner, target, http, asked
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def handle_request(self, request: Any) -> Any:
+        outgoing, exchange = _begin(self._http, self._target, request, self._asked)
+        if exchange is None:
+            return _returned(request, outgoing, self._inner.handle_request(outgoing))
+        token = context.attach(exchange.context)
+        try:
+            response = self._inner.handle_request(outgoing)
+        except BaseException as error:
+            exchange.fail(error)
+            raise
+        finally:
+            context.detach(token)
+        self._http.observe(response, exchange, self._http.sync_stream, self._http.observed_sync)
+        return _returned(request, outgoing, response)
+
+
+class _AsyncShell(_SyncShell):
+    async def handle_async_request(self, request: Any) -> Any:
+        outgoing, exchange = _begin(self._http, self._target, request, self._asked)
+        if exchange is None:
+            return _returned(request, outgoing, await self._inner.handle_async_request(outgoing))
+        token = context.attach(exchange.context)
+        try:
+            response = await self._inner.handle_async_request(outgoing)
+        except BaseException as error:
+            exchange.fail(error)
+            raise
+        finally:
+            context.detach(token)
+        self._http.observe(response, exchange, self._http.async_stream, self._http.observed_async)
+        return _returned(request, outgoing, response)
+
+
+def _begin(http: HttpModule, target: Target, request: Any, asked: Instrumentation) -> tuple[Any, Exchange | None]:
+    with guarded("capture.start"):
+        return begin(http, target, request, asked)
+    return request, None
+
+
+def _returned(request: Any, outgoing: Any, response: Any) -> Any:
+    """Give the host's request the body that a transport loaded into the copy: it may have to be sent again."""
+    if outgoing is not request and "_content" not in request.__dict__ and "_content" in outgoing.__dict__:
+        request.__dict__.update(_content=outgoing.__dict__["_content"], stream=outgoing.stream)
+    return response
+
+
+class _Stream:
+    """The body of a response, seen as it passes. Everything but the bytes' way is the inner stream's."""
+
+    def __init__(self, inner: Any, exchange: Exchange) -> None:
+        self._inner, self._exchange = inner, exchange
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __del__(self) -> None:
+        exchange = self.__dict__.get("_exchange")
+        if exchange is not None and not exchange.done:
+            reaper.reap(exchange, "abandoned")
+
+    def _closed(self) -> None:
+        """The host is through, or a generator of its is finalised; inside the collector nothing may be ended."""
+        if self._exchange.done:
+            return
+        if reaper.in_collector():
+            reaper.reap(self._exchange, "abandoned")
+        else:
+            self._exchange.finish("closed")
+
+
+class _SyncStream(_Stream):
+    def __iter__(self) -> Iterator[bytes]:
+        feed = self._exchange.feed
+        try:
+            for chunk in self._inner:
+                feed(chunk)
+                yield chunk
+        except GeneratorExit:
+            self._closed()
+            raise
+        except BaseException as error:
+            self._exchange.break_off(error)
+            raise
+        self._exchange.finish("complete")
+
+    def close(self) -> None:
+        try:
+            self._inner.close()
+        finally:
+            self._closed()
+
+
+class _AsyncStream(_Stream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        feed = self._exchange.feed
+        stream = self._inner.__aiter__()
+        try:
+            async for chunk in stream:
+                feed(chunk)
+                yield chunk
+        except GeneratorExit:
+            self._closed()
+            raise
+        except BaseException as error:
+            self._exchange.break_off(error)
+            raise
+        finally:
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()
+        self._exchange.finish("complete")
+
+    async def aclose(self) -> None:
+        try:
+            await self._inner.aclose()
+        finally:
+            self._closed()
+
+
+def patch(module: Any, asked: Instrumentation) -> None:
+    """Put the shells into the clients of ``module``."""
+    http = HttpModule(module)
+    _patch(module.Client, _SyncShell, http, asked)
+    _patch(module.AsyncClient, _AsyncShell, http, asked)
+
+
+def unpatch(module: Any) -> None:
+    """Undo :func:`patch`, unless another one has patched on top, whose patch then stays."""
+    for client in (module.Client, module.AsyncClient):
+        original = getattr(client._transport_for_url, _MARK, None)  # noqa: SLF001 - the seam
+        if original is not None:
+            client._transport_for_url = original  # noqa: SLF001
+
+
+def _patch(client: Any, shell: Callable[..., Any], http: HttpModule, asked: Instrumentation) -> None:
+    original = client._transport_for_url  # noqa: SLF001 - the one seam that every request passes
+    target_of = asked.targets.of
+
+    @functools.wraps(original)
+    def transport_for_url(self: Any, url: Any) -> Any:
+        transport = original(self, url)
+        with guarded("capture.target"):
+            target = target_of(url)
+            return transport if target is None else shell(transport, target, http, asked)
+        return transport
+
+    setattr(transport_for_url, _MARK, original)
+    client._transport_for_url = transport_for_url  # noqa: SLF001

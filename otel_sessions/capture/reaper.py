@@ -1,0 +1,116 @@
+"""Ends exchanges whose stream was dropped, and knows the ones that are open.
+
+A finaliser may run in the middle of anything, also while this very thread holds a span processor's lock, so it must
+not end a span. It leaves the exchange in a queue, whose ``put`` is reentrant, for a daemon thread.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from otel_sessions.base.guard import guarded
+
+
+class Exchange(Protocol):
+    """What is ended here."""
+
+    def finish(self, end: str) -> None:
+        """End the exchange; only the first call has an effect."""
+
+
+_queue: SimpleQueue[tuple[Exchange, str]] = SimpleQueue()
+_open: dict[int, Exchange] = {}
+_state: dict[str, Any] = {"thread": None, "collecting": None, "epoch": 0}
+
+
+def opened(exchange: Exchange) -> None:
+    """Remember ``exchange`` until :func:`closed`."""
+    _open[id(exchange)] = exchange
+
+
+def closed(exchange: Exchange) -> None:
+    """Forget ``exchange``."""
+    _open.pop(id(exchange), None)
+
+
+def reap(exchange: Exchange, end: str) -> None:
+    """Have ``exchange`` ended soon. Safe in finalisers: takes no lock, starts no thread."""
+    _queue.put((exchange, end))
+
+
+def drain() -> None:
+    """End, here and now, everything that waits to be ended."""
+    while True:
+        try:
+            exchange, end = _queue.get_nowait()
+        except Empty:
+            return
+        _finish(exchange, end)
+
+
+def finish_open() -> None:
+    """End every exchange that is still open; its response may go on being read, but is no longer observed."""
+    drain()
+    for exchange in tuple(_open.values()):
+        _finish(exchange, "abandoned")
+
+
+def epoch() -> int:
+    """A number that changes in a forked child."""
+    return int(_state["epoch"])
+
+
+def in_collector() -> bool:
+    """Whether this thread is inside the garbage collector, where a generator's ``finally`` may run too."""
+    return bool(_state["collecting"] == threading.get_ident())
+
+
+def ensure_thread() -> None:
+    """Start the thread that ends what :func:`reap` leaves, once per process."""
+    if _state["thread"] is None:
+        _state["thread"] = thread = threading.Thread(target=_run, name="otel-sessions-reaper", daemon=True)
+        thread.start()
+
+
+def watch_collector() -> None:
+    """Have :func:`in_collector` answer from now on."""
+    if _on_collect not in gc.callbacks:
+        gc.callbacks.append(_on_collect)
+
+
+def unwatch_collector() -> None:
+    """Undo :func:`watch_collector`."""
+    if _on_collect in gc.callbacks:
+        gc.callbacks.remove(_on_collect)
+
+
+def _on_collect(phase: str, _info: dict[str, int]) -> None:
+    _state["collecting"] = threading.get_ident() if phase == "start" else None
+
+
+def _run() -> None:
+    while True:
+        exchange, end = _queue.get()
+        _finish(exchange, end)
+        del exchange
+
+
+def _finish(exchange: Exchange, end: str) -> None:
+    with guarded("capture.finish"):
+        exchange.finish(end)
+
+
+def _after_fork() -> None:
+    """The parent ends its exchanges; the child starts with none, and without the parent's thread."""
+    global _queue  # noqa: PLW0603 - a queue that was locked at the fork stays locked
+    _queue = SimpleQueue()
+    _open.clear()
+    _state.update(thread=None, collecting=None, epoch=_state["epoch"] + 1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

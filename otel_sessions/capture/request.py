@@ -1,0 +1,137 @@
+"""The request side of an exchange: is it an LLM call, what of it leaves, whose session is it. No I/O."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+from opentelemetry import context, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
+
+from otel_sessions.base import names
+from otel_sessions.base.context import active_session, anchored, placed
+from otel_sessions.base.settings import Settings
+from otel_sessions.base.values import Session
+from otel_sessions.capture import reaper
+from otel_sessions.capture.content import Recorder
+from otel_sessions.capture.exchange import Exchange
+from otel_sessions.capture.formats.wire import Call
+from otel_sessions.capture.headers import Raw, split
+from otel_sessions.capture.target import Target, Targets
+
+_SUPPRESSED = context._SUPPRESS_INSTRUMENTATION_KEY  # noqa: SLF001 - the only names that these keys have
+_SUPPRESSED_PLAIN = "suppress_instrumentation"
+_SUPPRESSED_HTTP = context._SUPPRESS_HTTP_INSTRUMENTATION_KEY  # noqa: SLF001
+_LLM_SPANS: Mapping[str, frozenset[str]] = {
+    names.OPERATION: frozenset({"chat", "text_completion", "generate_content", "embeddings"}),
+    "openinference.span.kind": frozenset({"LLM", "EMBEDDING"}),
+    "llm.request.type": frozenset({"chat", "completion", "embedding"}),
+    "langfuse.observation.type": frozenset({"generation", "embedding"}),
+}
+"""How the spans of other instrumentations say that they are one LLM call."""
+_NO_CALL = Call()
+
+
+class Wire(Protocol):
+    """What only httpx or httpx2 know how to make."""
+
+    def clone(self, request: Any, headers: Raw, body: bytes | None) -> Any:
+        """A copy of ``request`` to send in its place, with these headers and, unless ``None``, this body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instrumentation:
+    """What :func:`otel_sessions.capture.instrument` was asked for."""
+
+    settings: Settings
+    targets: Targets
+    tracer: Callable[[], trace.Tracer]
+
+
+def begin(wire: Wire, target: Target, request: Any, asked: Instrumentation) -> tuple[Any, Exchange | None]:
+    """The request to send, and the exchange if ``request`` is an LLM call that is recorded.
+
+    The request to send is the very same object unless something must be taken off it or put into it.
+    """
+    current = context.get_current()
+    if request.method != "POST" or current.get(_SUPPRESSED) or current.get(_SUPPRESSED_PLAIN):
+        return request, None
+    body = request.__dict__.get("_content")  # a body that is yet to be streamed is left alone
+    call = target.endpoint.call(body) if body else _NO_CALL
+    if not target.certain and not call.fits:
+        return request, None
+    raw = request.headers.raw
+    kept, given = split(raw)
+    if target.forward:
+        kept = raw
+    longer = with_usage(body) if body and call.lacks_usage and asked.settings.include_usage else None
+    outgoing = request if kept is raw and longer is None else wire.clone(request, kept, longer)
+    ambient = active_session(current)
+    session = ambient if given is None else given.over(ambient)
+    return outgoing, _start(_Found(target, call, body, session), _place(session, ambient, current), asked)
+
+
+def _place(session: Session | None, ambient: Session | None, current: Context) -> Context:
+    if session is None:
+        return current
+    return anchored(session, current) if session is ambient else placed(session, current)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    target: Target
+    call: Call
+    body: bytes | None
+    session: Session | None
+
+
+def _start(found: _Found, ctx: Context, asked: Instrumentation) -> Exchange | None:
+    target, call = found.target, found.call
+    model = call.model or target.model
+    streamed = call.stream or target.endpoint.streams
+    attributes: dict[str, AttributeValue] = {**target.attributes, **call.parameters}
+    if model:
+        attributes[names.REQUEST_MODEL] = model
+    if found.session:
+        attributes[names.CONVERSATION_ID] = found.session.id
+    if streamed:
+        attributes[names.REQUEST_STREAM] = True
+    started = (time.time_ns(), time.perf_counter_ns())
+    name = f"{target.endpoint.operation} {model}" if model else target.endpoint.operation
+    span = asked.tracer().start_span(name, ctx, SpanKind.CLIENT, attributes, start_time=started[0])
+    if not span.is_recording():
+        return None
+    supersede(trace.get_current_span(ctx), span)
+    inner = context.set_value(_SUPPRESSED_HTTP, True, trace.set_span_in_context(span, ctx))
+    exchange = Exchange(target.endpoint, span, started, inner, streamed=streamed)
+    reaper.opened(exchange)
+    if asked.settings.capture_content:
+        exchange.record(Recorder(target.endpoint, asked.settings.redact), found.body)
+    return exchange
+
+
+def supersede(enclosing: trace.Span, ours: trace.Span) -> None:
+    """Mark the LLM span of another instrumentation around the request: ours has the provider's usage per attempt."""
+    if not enclosing.is_recording():
+        return
+    attributes = getattr(enclosing, "attributes", None) or {}
+    if any(attributes.get(name) in values for name, values in _LLM_SPANS.items()):
+        enclosing.set_attribute(names.BILLABLE, False)
+        enclosing.set_attribute(names.SUPERSEDED_BY, trace.format_span_id(ours.get_span_context().span_id))
+
+
+def with_usage(body: bytes) -> bytes | None:
+    """The request ``body`` with ``stream_options.include_usage``; every other byte of its values as it was."""
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        options = json.loads(bytes(fields.get("stream_options", b"null"))) or {}
+    except (msgspec.DecodeError, ValueError):
+        return None
+    fields["stream_options"] = msgspec.Raw(msgspec.json.encode({**options, "include_usage": True}))
+    return msgspec.json.encode(fields)

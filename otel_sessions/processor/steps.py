@@ -59,10 +59,13 @@ class Step:
     live: bool = True
     links: BoundedList[Link] | None = None
 
-    def covers(self, nanoseconds: int) -> None:
-        """Extend the step to ``nanoseconds``."""
-        self.start = min(self.start, nanoseconds)
-        self.end = max(self.end, nanoseconds)
+    def used(self, nanoseconds: int, now: float) -> None:
+        """Extend the step to ``nanoseconds``; ``now`` is when it was last used."""
+        if nanoseconds < self.start:  # noqa: PLR1730 - min() and max() cost a microsecond per span here
+            self.start = nanoseconds
+        if nanoseconds > self.end:  # noqa: PLR1730
+            self.end = nanoseconds
+        self.touched = now
 
     def link(self, context: SpanContext) -> None:
         """Remember that ``context``, a span of another trace, worked for this step; of too many, the newest."""
@@ -84,11 +87,12 @@ class StepLedger:
     """All state of :class:`~otel_sessions.processor.SessionSpanProcessor`. Not thread-safe: one caller at a time."""
 
     def __init__(self, max_sessions: int, origin: Origin | None = None) -> None:
-        self.origin = origin
+        """``origin`` is for steps without any span; when it is None they are not exported."""
+        self._origin = origin
         self._max_sessions = max_sessions
         self._sessions: OrderedDict[str, _Open] = OrderedDict()
         self._idle: OrderedDict[Step, None] = OrderedDict()
-        self._spans: OrderedDict[SpanKey, tuple[str, tuple[Step, ...]]] = OrderedDict()
+        self._spans: OrderedDict[SpanKey, tuple[str, list[Step]]] = OrderedDict()
         self._exported: OrderedDict[int, None] = OrderedDict()
         self._ready: list[Step] = []
 
@@ -103,20 +107,20 @@ class StepLedger:
 
     def span_started(self, span: SpanStart, now: float) -> None:
         """A span started at its session's path."""
-        self.origin = span.origin or self.origin
         steps = self._use(span.session, span.time, span.origin, now)
         if not steps:
             return
         if span.link is not None and steps[-1].path == span.session.path:
             steps[-1].link(span.link)
         self._spans[span.key] = (span.session.id, steps)
-        while len(self._spans) > MAX_STEPS:
+        if len(self._spans) > MAX_STEPS:
             _, (_, leaked) = self._spans.popitem(last=False)
-            self._release(leaked, None, now)
+            for step in leaked:
+                step.in_use -= 1
 
     def span_ended(self, key: SpanKey, end: int, now: float) -> None:
         """A span ended; spans that are not known are ignored."""
-        session_id, steps = self._spans.pop(key, ("", ()))
+        session_id, steps = self._spans.pop(key, ("", []))
         self._release(steps, end, now)
         state = self._sessions.get(session_id)
         if state is not None and state.had_blocks and not state.blocks:
@@ -145,14 +149,15 @@ class StepLedger:
             step = next(iter(self._idle))
             if step.touched > before:
                 return
-            if step.in_use:
-                self._touch(step, now)
+            if step.in_use > 0:
+                step.touched = now
+                self._idle.move_to_end(step)
             else:
                 self._retire(step)
 
     def retire_unused(self) -> None:
         """Make all steps ready that are not in use."""
-        self._retire_all(self._live(lambda step: not step.in_use))
+        self._retire_all(self._live(lambda step: step.in_use <= 0))
 
     def retire_all(self) -> None:
         """Make all steps ready."""
@@ -160,7 +165,7 @@ class StepLedger:
 
     def forked(self) -> StepLedger:
         """The ledger of a forked child: the parent exports the steps that it has used."""
-        child = StepLedger(self._max_sessions, self.origin)
+        child = StepLedger(self._max_sessions, self._origin)
         child._exported = OrderedDict(self._exported)
         for step in self._idle:
             child._exported[_id(step)] = None
@@ -183,27 +188,27 @@ class StepLedger:
             self._sessions.move_to_end(session_id)
         return state
 
-    def _use(self, session: Session, time: int, origin: Origin | None, now: float) -> tuple[Step, ...]:
+    def _use(self, session: Session, time: int, origin: Origin | None, now: float) -> list[Step]:
         """Put one more use on each step of ``session``'s path that is ours to export."""
         steps = self._steps(session, time, origin)
         for step in steps:
             step.in_use += 1
-            step.covers(time)
+            step.used(time, now)
             step.origin = step.origin or origin
             if step.session.name is None and session.name is not None:
                 step.session = session
-            self._touch(step, now)
+            self._idle.move_to_end(step)
         if steps:
             self._sessions.move_to_end(session.id)
             if steps[-1].path == session.path:
                 steps[-1].kind = steps[-1].kind or session.step_kind
         return steps
 
-    def _steps(self, session: Session, time: int, origin: Origin | None) -> tuple[Step, ...]:
+    def _steps(self, session: Session, time: int, origin: Origin | None) -> list[Step]:
         state = self._sessions.get(session.id)
         known = {} if state is None else state.steps
-        found = (known.get(path) or self._new_step(session, path, time, origin) for path in _own_paths(session))
-        return tuple(step for step in found if step is not None)
+        found = [known.get(path) or self._new_step(session, path, time, origin) for path in _own_paths(session)]
+        return [step for step in found if step is not None and step.live]
 
     def _new_step(self, session: Session, path: str, time: int, origin: Origin | None) -> Step | None:
         if step_span_id(session.id, path) in self._exported:
@@ -215,21 +220,16 @@ class StepLedger:
             self._retire(next(iter(self._idle)))
         return step
 
-    def _touch(self, step: Step, now: float) -> None:
-        step.touched = now
-        if step.live:
-            self._idle.move_to_end(step)
-
-    def _release(self, steps: Iterable[Step], time: int | None, now: float) -> None:
+    def _release(self, steps: Iterable[Step], time: int, now: float) -> None:
         for step in steps:
-            step.in_use = max(0, step.in_use - 1)
-            if time is not None:
-                step.covers(time)
-            self._touch(step, now)
+            step.in_use -= 1
+            step.used(time, now)
+            if step.live:
+                self._idle.move_to_end(step)
 
     def _close(self, session_id: str, state: _Open) -> None:
         """No block of the session is open any more: all that is not in use is ready."""
-        self._retire_all([step for step in state.steps.values() if not step.in_use])
+        self._retire_all([step for step in state.steps.values() if step.in_use <= 0])
         if not state.steps:
             self._sessions.pop(session_id, None)
 
@@ -245,7 +245,7 @@ class StepLedger:
             state.steps.pop(step.path, None)
             if not state.steps and not state.blocks:
                 del self._sessions[step.session.id]
-        step.origin = step.origin or self.origin
+        step.origin = step.origin or self._origin
         if step.origin is None:
             return
         self._ready.append(step)

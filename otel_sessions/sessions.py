@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import inspect
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import Token
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ class _Entry:
 
     session: Session | None
     token: Token[Context]
+    before: Context
     attached: Context
 
 
@@ -54,8 +56,9 @@ class Block(Generic[S_co]):
         position = self._resolve()
         with guarded("session.enter"):
             # a context object of its own, also outside a session: it tells this entry from those of other tasks
-            attached = Context(context.get_current()) if position is None else enter(position)
-            self._open[id(attached)] = _Entry(position, context.attach(attached), attached)
+            before = context.get_current()
+            attached = Context(before) if position is None else enter(position, before)
+            self._open[id(attached)] = _Entry(position, context.attach(attached), before, attached)
             if position is not None:
                 notify(position, opened=True)
         return position
@@ -90,7 +93,8 @@ class Block(Generic[S_co]):
         """Take back the entry whose context is current; failing that, the newest of this task or thread, or at all."""
         entry = self._open.pop(id(context.get_current()), None)
         if entry is not None:
-            detach(entry.token)
+            if not detach(entry.token):
+                context.attach(entry.before)  # a generator's body that goes on in another thread or task
             return entry
         for key, candidate in [*self._open.items()][::-1]:
             if detach(candidate.token):
@@ -285,7 +289,7 @@ def _around_async_generator(resolve: Callable[[], Session | None], function: Cal
         body = _Body(resolve())
         body.opened()
         inner: AsyncGenerator[Any, Any] = function(*args, **kwargs)
-        advance: Callable[[], Any] = inner.__anext__
+        advance: Callable[[], Any] = functools.partial(_first, inner)
         try:
             while True:
                 try:
@@ -296,7 +300,8 @@ def _around_async_generator(resolve: Callable[[], Session | None], function: Cal
                 try:
                     sent = yield item
                 except GeneratorExit:
-                    await _close(body, inner)
+                    with body:
+                        await inner.aclose()
                     raise
                 except BaseException as error:  # noqa: BLE001 - thrown in by the caller, meant for the body
                     advance = functools.partial(inner.athrow, error)
@@ -308,8 +313,14 @@ def _around_async_generator(resolve: Callable[[], Session | None], function: Cal
     return wrapper
 
 
-async def _close(body: _Body, inner: AsyncGenerator[Any, Any]) -> None:
-    # a closing event loop closes the inner generator too, at the same time
-    if not getattr(inner, "ag_running", False):
-        with body:
-            await inner.aclose()
+def _first(inner: AsyncGenerator[Any, Any]) -> Any:
+    """Start ``inner`` unseen by the event loop, which would close it at its own end, outside its session.
+
+    The loop knows the wrapper, and closing that closes ``inner``.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return inner.__anext__()
+    finally:
+        sys.set_asyncgen_hooks(*hooks)

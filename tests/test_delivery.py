@@ -68,9 +68,7 @@ def test_all_spans_arrive_once_in_order(destination: Destination) -> None:
     delivery.shutdown()
 
 
-def test_an_outage_loses_nothing_and_is_logged_once(
-    destination: Destination, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_outage_loses_nothing_and_is_logged_once(destination: Destination, caplog: pytest.LogCaptureFixture) -> None:
     """While the destination is away spans are pending, and one warning names it; afterwards all arrive."""
     destination.open.clear()
     delivery, make = started(destination)

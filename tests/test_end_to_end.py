@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 PATHS = ("/triage", "/triage/classify", "/triage/respond")
-SESSION = "run-7 ✓"
+SESSION = "run 7"
 PROGRAM = """
 import sys
 import httpx2, openai
@@ -35,7 +35,7 @@ client = openai.OpenAI(api_key="sk-test", http_client=httpx2.Client(transport=ht
 for path in sys.argv[3:]:
     client.chat.completions.create(
         model="gpt-4o", messages=[{"role": "user", "content": "hello"}],
-        extra_headers={"OTel-Session-Id": sys.argv[2].encode(), "OTel-Session-Name": "triage", "OTel-Session-Path": path},
+        extra_headers={"OTel-Session-Id": sys.argv[2], "OTel-Session-Name": "triage", "OTel-Session-Path": path},
     )
 print(otel_sessions.shutdown(30))
 """
@@ -45,7 +45,11 @@ Ask = Callable[[str], list[dict[str, Any]]]
 
 def run(store: str, paths: Sequence[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, store, SESSION, *paths], capture_output=True, text=True, check=False, timeout=100
+        [sys.executable, "-c", PROGRAM, store, SESSION, *paths],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
     )
     assert done.returncode == 0, done.stderr
     assert "pending=0, dropped=0" in done.stdout, done.stdout + done.stderr

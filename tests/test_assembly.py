@@ -1,0 +1,211 @@
+"""configure(), flush(), shutdown(), and the entry points of OpenTelemetry, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import otel_sessions
+
+PRELUDE = """
+import time, threading, http.server
+import httpx2, openai
+from opentelemetry import trace
+import otel_sessions
+
+seen = []
+def answer(request):
+    seen.append(dict(request.headers))
+    return httpx2.Response(200, json={
+        "id": "c1", "object": "chat.completion", "created": 1, "model": "gpt-4o",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hi"}}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}})
+
+client = openai.OpenAI(api_key="sk-test", http_client=httpx2.Client(transport=httpx2.MockTransport(answer)))
+def ask():
+    return client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hello"}])
+"""
+
+
+def program(body: str, *arguments: str, launcher: tuple[str, ...] = (), **environment: str) -> str:
+    """Standard output of ``body`` run after the prelude; the test fails if it exits with an error."""
+    done = subprocess.run(
+        [*launcher, sys.executable, "-c", PRELUDE + textwrap.dedent(body), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_public_names() -> None:
+    """The package exports these names and no others."""
+    assert sorted(otel_sessions.__all__) == sorted([
+        "ClickHouseSpanExporter", "FlushResult", "OtelSessionsError", "Session", "SessionSpanProcessor", "configure",
+        "current_session", "flush", "instrument", "session", "shutdown", "step", "uninstrument", "with_context",
+    ])  # fmt: skip
+    assert all(hasattr(otel_sessions, name) for name in otel_sessions.__all__)
+
+
+def test_the_same_settings_again_change_nothing() -> None:
+    """A second configure() with the same settings gives the same provider, and each call is still one span."""
+    out = program("""
+        first = otel_sessions.configure(store="chdb://memory")
+        assert otel_sessions.configure(store="chdb://memory") is first is trace.get_tracer_provider()
+        with otel_sessions.session("s1"): ask()
+        print(otel_sessions.shutdown(30))
+    """)
+    assert "delivered=2, pending=0, dropped=0" in out  # the call and the session's own step
+
+
+def test_other_settings_replace_the_first_ones(tmp_path: Path) -> None:
+    """After a second configure() with another store spans go there; what was made before is in the first."""
+    out = program(
+        """
+        import sys
+        from otel_sessions.store import open_store
+        first, second = (f"chdb://{sys.argv[1]}/{name}" for name in ("a", "b"))
+        otel_sessions.configure(store=first)
+        with otel_sessions.session("one"): ask()
+        otel_sessions.configure(store=second)
+        with otel_sessions.session("two"): ask()
+        print(otel_sessions.shutdown(30))
+        for dsn in (first, second):
+            with open_store(dsn) as store:
+                print([row.session_id for row in store.reader().sessions()])
+        """,
+        str(tmp_path),
+    )
+    assert "['one']\n['two']" in out
+
+
+def test_joins_the_provider_that_is_installed() -> None:
+    """With a tracer provider of the host's own, its processors see our spans too, and its resource stays."""
+    out = program("""
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        memory = InMemorySpanExporter()
+        provider = TracerProvider(resource=Resource.create({"service.name": "theirs"}))
+        provider.add_span_processor(SimpleSpanProcessor(memory))
+        trace.set_tracer_provider(provider)
+        assert otel_sessions.configure(store="none") is provider
+        with otel_sessions.session("s1", name="n"): ask()
+        otel_sessions.shutdown()
+        print([(s.name, s.attributes["session.id"], s.resource.attributes["service.name"])
+               for s in memory.get_finished_spans()])
+    """)
+    assert "[('chat gpt-4o', 's1', 'theirs'), ('n', 's1', 'theirs')]" in out
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("stor='x'", ["stor:", "'x'", "Did you mean 'store'?"]),
+        ("store='mysql://x'", ["store:", "'mysql://x'", "chdb://memory"]),
+        ("batch_size='many'", ["batch_size:", "'many'", "Set batch_size="]),
+    ],
+)
+def test_wrong_settings_are_refused_at_start_up(settings: str, expected: list[str]) -> None:
+    """configure() names the setting, the value and the way out, and leaves the process as it was."""
+    out = program(f"""
+        try:
+            otel_sessions.configure({settings})
+        except otel_sessions.OtelSessionsError as error:
+            print(error)
+        assert not hasattr(trace.get_tracer_provider(), "add_span_processor")
+        ask()
+    """)
+    assert all(part in out for part in expected), out
+
+
+def test_a_wrong_variable_is_named_as_the_variable() -> None:
+    """A setting that came from the environment is reported under the variable's name."""
+    out = program(
+        """
+        try:
+            otel_sessions.configure()
+        except otel_sessions.OtelSessionsError as error:
+            print(error)
+        """,
+        OTEL_SESSIONS_QUEUE_SIZE="-3",
+    )
+    assert "OTEL_SESSIONS_QUEUE_SIZE: got '-3'" in out
+
+
+def test_an_unreachable_store_neither_delays_nor_fails_calls_and_is_said_once() -> None:
+    """Calls go through while nothing listens; one warning names the store without its password."""
+    out = program("""
+        import logging
+        logging.basicConfig()
+        otel_sessions.configure(store="http://user:secret@127.0.0.1:9/otel", batch_age_seconds=0.01)
+        with otel_sessions.session("s1"):
+            for _ in range(20):
+                assert ask().choices[0].message.content == "hi"
+        result = otel_sessions.flush(1.5)
+        assert (result.delivered, result.pending, result.dropped) == (0, 21, 0), result
+        print(otel_sessions.shutdown(0.1))
+    """)
+    assert out.count("cannot deliver to http://user:***@127.0.0.1:9/otel") == 1, out
+    assert "secret" not in out
+    assert "dropped=21" in out
+
+
+def test_other_services_get_the_session_and_llm_providers_never() -> None:
+    """A call to a service of the host's carries traceparent and baggage; a call to a provider neither."""
+    out = program("""
+        got = {}
+        class Service(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                got.update(self.headers.items())
+                self.send_response(204); self.end_headers()
+            def log_message(self, *_): pass
+        server = http.server.HTTPServer(("127.0.0.1", 0), Service)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        otel_sessions.configure(store="chdb://memory")
+        with otel_sessions.session("s1", path="/a"), otel_sessions.step("b"):
+            httpx2.get(f"http://127.0.0.1:{server.server_port}/work")
+            ask()
+        assert "session.id=s1" in got["baggage"] and "session.path=%2Fa%2Fb" in got["baggage"], got
+        assert got["traceparent"].split("-")[1] == format(otel_sessions.base.paths.session_trace_id("s1"), "032x")
+        assert not {"traceparent", "tracestate", "baggage"} & seen[0].keys(), seen
+        result = otel_sessions.shutdown(30)
+        print(result)
+    """)
+    assert "delivered=5" in out  # the HTTP call, the LLM call and the steps /, /a, /a/b
+
+
+def test_works_without_code_through_opentelemetry_instrument(tmp_path: Path) -> None:
+    """`opentelemetry-instrument` with the exporter's name records sessions tagged by headers alone."""
+    launcher = str(Path(sys.executable).with_name("opentelemetry-instrument"))
+    store = f"chdb://{tmp_path / 'store'}"
+    program(
+        """
+        client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hello"}],
+                                       extra_headers={"Helicone-Session-Id": "s9", "Helicone-Session-Path": "/x/y"})
+        """,
+        launcher=(launcher,),
+        OTEL_TRACES_EXPORTER="clickhouse_sessions",
+        OTEL_SESSIONS_STORE=store,
+    )
+    out = program(
+        """
+        import sys
+        from otel_sessions.store import open_store
+        with open_store(sys.argv[1]) as store:
+            print([(row.path, row.own_calls, row.calls) for row in store.reader().steps("s9")])
+            print(store.reader().query("SELECT count() FROM otel_traces WHERE SpanKind = 'Internal'").rows)
+        """,
+        store,
+    )
+    assert "[('/', 0, 1), ('/x', 0, 1), ('/x/y', 1, 1)]" in out
+    assert "[(3,)]" in out

@@ -22,14 +22,14 @@ from weakref import WeakKeyDictionary
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
-from opentelemetry.instrumentation.distro import BaseDistro
+from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined] # an untyped module
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_sessions import capture
-from otel_sessions.base import context, settings
+from otel_sessions.base import settings
 from otel_sessions.base.errors import OtelSessionsError, StoreUnavailableError
 from otel_sessions.base.guard import count, guarded
 from otel_sessions.base.settings import Settings, masked
@@ -141,9 +141,8 @@ def shutdown(timeout: float = 5.0) -> FlushResult:
 atexit.register(shutdown)
 
 
-def _assemble(wanted: Settings) -> TracerProvider | Any:
+def _assemble(wanted: Settings) -> _Running:
     provider = _provider(wanted)
-    _follow_sampler(provider)
     processor = SessionSpanProcessor(
         step_idle_seconds=wanted.step_idle_seconds, max_sessions=wanted.max_sessions, tracer_provider=provider
     )
@@ -166,13 +165,6 @@ def _provider(wanted: Settings) -> TracerProvider:
     )
     trace.set_tracer_provider(provider)
     return provider
-
-
-def _follow_sampler(provider: TracerProvider) -> None:
-    """Sample a session as a whole, by its trace id, so that all processes that share it decide alike."""
-    sampler = getattr(provider, "sampler", None)
-    if sampler is not None:
-        context.sample_with(lambda trace_id: sampler.should_sample(None, trace_id, "session").decision.is_sampled())
 
 
 def _pipeline_of(provider: TracerProvider) -> _Pipeline:
@@ -289,5 +281,5 @@ class SessionsConfigurator(_OTelSDKConfigurator):
     def _configure(self, **given: Any) -> None:
         wanted = settings.load()
         processor = SessionSpanProcessor(step_idle_seconds=wanted.step_idle_seconds, max_sessions=wanted.max_sessions)
-        super()._configure(span_processors=[processor], **given)
+        super()._configure(span_processors=[processor], **given)  # type: ignore[no-untyped-call]
         capture.instrument(settings=wanted)

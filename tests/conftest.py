@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from otel_sessions import capture
+from otel_sessions.base.settings import Settings
+
+
+@pytest.fixture
+def provider() -> TracerProvider:
+    """A tracer provider of the test's own."""
+    return TracerProvider()
+
+
+@pytest.fixture
+def exporter(provider: TracerProvider) -> Iterator[InMemorySpanExporter]:
+    """Instruments httpx and httpx2, and gives the spans of the test's LLM calls, in the order in which they ended."""
+    memory = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    capture.instrument(provider, settings=Settings())
+    yield memory
+    capture.uninstrument()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = len(reporter.stats.get("skipped", [])) if reporter else 0
+    if reporter is None:
+        return
+    skipped = len(reporter.stats.get("skipped", []))
     if skipped and exitstatus == 0 and os.environ.get("OTEL_SESSIONS_CI"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         reporter.write_line(f"{skipped} tests were skipped; in CI nothing may be missing", red=True)

@@ -132,7 +132,7 @@ def test_the_sums_are_right(one_process: dict[str, Any]) -> None:
     assert float(steps["/triage"]["own_cost_usd"]) == pytest.approx(cost, abs=1e-12)
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(PATHS))[1::2], ids=lambda order: ">".join(order))
+@pytest.mark.parametrize("order", list(itertools.permutations(PATHS))[1::2], ids=">".join)
 def test_processes_that_share_only_the_id_agree(
     one_process: dict[str, Any], order: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -5,16 +5,21 @@ Exit codes: 0 done, 1 the store or the thing asked for could not be had, 2 the c
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import click
+from rich.text import Text
 
 from otel_sessions.base import settings
-from otel_sessions.base.errors import OtelSessionsError, SettingError
+from otel_sessions.base.errors import OtelSessionsError, SettingError, StoreError
 from otel_sessions.cli.output import Output
+from otel_sessions.cli.text import printable
 from otel_sessions.store import Store, open_store
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -32,17 +37,31 @@ class Run:
         """The settings in force: the command line over the environment over the defaults."""
         return settings.load({"store": self.given})
 
-    def store(self) -> Store:
-        """The store in force, not connected yet."""
+    def store(self, *, create: bool = False) -> Store:
+        """The store in force, not connected yet. Unless ``create``, a local one must exist."""
         dsn = self.settings.store_dsn
         if dsn == "none":
             raise SettingError("store", dsn, "a store to read from", "Give --store DSN or unset OTEL_SESSIONS_STORE.")
+        if not create and (folder := missing_folder(dsn)):
+            raise StoreError(f"there is no store in {folder} yet. Run {self.again('demo')}, or a program of your own.")
         return open_store(dsn)
 
     def again(self, command: str) -> str:
         """``command`` as the user has to type it to reach the same store."""
-        shown = f" --store '{settings.masked(self.given)}'" if self.given else ""
-        return f"otel-sessions{shown} {command}"
+        shown = f" --store {shlex.quote(settings.masked(self.given))}" if self.given else ""
+        return printable(f"otel-sessions{shown} {command}")
+
+    def say_next(self, *commands: str) -> None:
+        """Write what can be typed next."""
+        self.output.lines(
+            ["", Text("Next:", "bold"), *(Text(f"  {self.again(command)}", "cyan") for command in commands)]
+        )
+
+
+def missing_folder(dsn: str) -> Path | None:
+    """The folder of a local store that was not made yet. Reading must not make it."""
+    folder = Path(unquote(urlsplit(dsn).path))
+    return folder if dsn.startswith("chdb:///") and not folder.exists() else None
 
 
 class Program(click.Group):

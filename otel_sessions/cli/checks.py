@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from pathlib import Path
 from typing import Literal
 
 from otel_sessions.base import settings
 from otel_sessions.base.errors import OtelSessionsError, SettingError
+from otel_sessions.cli.app import Run, missing_folder
 from otel_sessions.store import Store
 
 State = Literal["ok", "warn", "fail"]
@@ -37,14 +37,14 @@ class Check:
     fix: str = ""
 
 
-def checks(open_store: Callable[[], Store], given: str | None, environ: Mapping[str, str] = os.environ) -> list[Check]:
-    """All checks, installation first. ``given`` is the store of the command line."""
+def checks(run: Run, environ: Mapping[str, str] = os.environ) -> list[Check]:
+    """All checks, installation first."""
     found = [*_installation(), *_pipeline(environ)]
     try:
-        in_force = settings.load({"store": given}, environ)
+        in_force = run.settings
     except SettingError as error:
         return [*found, Check("settings", "fail", str(error), f"Mend the setting {error.setting}.")]
-    return [*found, _settings(in_force), *_store(open_store, in_force.store_dsn)]
+    return [*found, _settings(in_force), *_store(run, in_force.store_dsn)]
 
 
 def _installed(package: str) -> str | None:
@@ -86,7 +86,7 @@ def _settings(in_force: settings.Settings) -> Check:
     return Check("settings", "ok", repr(in_force) if changed else "all at their defaults")
 
 
-def _store(open_store: Callable[[], Store], dsn: str) -> Iterator[Check]:
+def _store(run: Run, dsn: str) -> Iterator[Check]:
     shown = settings.masked(dsn)
     if dsn == "none":
         yield Check(
@@ -96,15 +96,15 @@ def _store(open_store: Callable[[], Store], dsn: str) -> Iterator[Check]:
         yield Check(
             "store", "fail", f"{shown} needs chdb, which is not installed", "pip install 'otel-sessions[local]'"
         )
-    elif dsn.startswith("chdb:///") and not Path(dsn.removeprefix("chdb://")).exists():
+    elif missing_folder(dsn):
         yield Check("store", "warn", f"{shown} does not exist yet", "otel-sessions demo, or run your own program")
     else:
-        yield from _opened(open_store, shown)
+        yield from _opened(run, shown)
 
 
-def _opened(open_store: Callable[[], Store], shown: str) -> Iterator[Check]:
+def _opened(run: Run, shown: str) -> Iterator[Check]:
     try:
-        with open_store() as store:
+        with run.store() as store:
             yield Check("store", "ok", f"{shown}, ClickHouse {store.server_version()}")
             yield _schema(store)
     except OtelSessionsError as error:
@@ -112,16 +112,16 @@ def _opened(open_store: Callable[[], Store], shown: str) -> Iterator[Check]:
 
 
 def _schema(store: Store) -> Check:
-    states = [(file, state) for file, state in store.schema_state()]
+    states = store.schema_state()
     for bad in ("changed", "newer"):
-        if named := [file for file, state in states if state == bad]:
+        if named := [entry.file for entry in states if entry.state == bad]:
             fix = (
                 "pip install --upgrade otel-sessions"
                 if bad == "newer"
                 else "restore the files, or use another database"
             )
             return Check("schema", "fail", f"{bad}: {', '.join(named)}", fix)
-    pending = [file for file, state in states if state == "pending"]
+    pending = [entry.file for entry in states if entry.state == "pending"]
     if pending:
         return Check("schema", "warn", f"{len(pending)} of {len(states)} files not applied", "otel-sessions migrate")
     return Check("schema", "ok", f"{len(states)} files applied")

@@ -5,18 +5,16 @@ from __future__ import annotations
 from types import ModuleType
 
 import click
-from rich.text import Text
 
 import otel_sessions
 from otel_sessions.base.errors import OtelSessionsError, StoreUnavailableError
 from otel_sessions.base.settings import masked
 from otel_sessions.cli.app import Run, program, store_option
-from otel_sessions.cli.reading import show_session
+from otel_sessions.cli.reading import STEPS_QUERY, show_session
 from otel_sessions.store import open_store
 
 _MEMORY = "chdb://memory"
 _FLUSH_SECONDS = 30.0
-_QUERY = "SELECT provider, response_model, count() AS calls, sum(cost_usd) AS cost FROM session_calls GROUP BY ALL"
 _INTRODUCTION = """\
 A support agent answers one ticket: triage → classify, research (in parallel, with a retry), respond.
 It runs on the openai, anthropic and groq SDKs, sync and async, streamed and not. The provider is served
@@ -37,14 +35,17 @@ def demo(run: Run) -> None:
             show_session(run, store.reader(), session_id)
         finally:
             otel_sessions.shutdown()
-    run.output.lines(["", *_next(run, session_id, dsn)])
+    if dsn == _MEMORY:
+        run.output.note("This store was in memory and is gone now. With --store chdb:///some/folder it stays.")
+    else:
+        run.say_next("list", f"show {session_id}", f'sql "{STEPS_QUERY}"', "doctor")
 
 
 def _usable(run: Run, dsn: str) -> str:
     """``dsn``, or a store in memory where another process holds the local one."""
     with run.output.working("opening the store"):
         try:
-            with run.store() as store:
+            with run.store(create=True) as store:
                 store.server_version()
         except StoreUnavailableError as error:
             if not dsn.startswith("chdb:///"):
@@ -71,17 +72,10 @@ def _rehearse(run: Run, agent: ModuleType, dsn: str) -> str:
         with agent.Provider(on_exchange=lambda exchange: progress(f"{exchange.host} {exchange.model}")) as provider:
             clients, async_clients = agent.clients(provider.port)
             with clients:
-                session_id = agent.run(clients, async_clients)
+                session_id: str = agent.run(clients, async_clients)
         progress("delivering")
         delivered = otel_sessions.flush(_FLUSH_SECONDS)
     if not delivered.ok:
         lost = f"{delivered.pending} spans are still waiting, {delivered.dropped} were dropped"
         raise OtelSessionsError(f"{masked(dsn)} did not take all spans within {_FLUSH_SECONDS:.0f} s: {lost}.")
     return session_id
-
-
-def _next(run: Run, session_id: str, dsn: str) -> list[Text]:
-    if dsn == _MEMORY:
-        return [Text("This store was in memory and is gone now. With --store chdb:///some/folder it stays.", "dim")]
-    commands = ("list", f"show {session_id}", f'sql "{_QUERY}"', "doctor")
-    return [Text("Next:", "bold"), *(Text(f"  {run.again(command)}", "cyan") for command in commands)]

@@ -68,7 +68,7 @@ class Output:
     @contextmanager
     def working(self, what: str) -> Iterator[Callable[[str], None]]:
         """Show that ``what`` is going on, on a terminal only; gives a function that says what is going on now."""
-        if not self._error.is_terminal:
+        if not self._error.is_terminal or self._error.color_system is None:
             yield lambda _what: None
             return
         with self._error.status(Text(printable(what), "dim")) as status:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from datetime import UTC, datetime
 
@@ -26,6 +27,8 @@ _ORDERS = {
     "calls": "calls",
 }
 _FEW_CALLS = 40
+STEPS_QUERY = "SELECT path, sessions, calls, cost_usd FROM path_templates ORDER BY cost_usd DESC"
+"""What each kind of step cost so far: the query that the commands propose."""
 
 
 class _Moment(click.ParamType[datetime]):
@@ -70,16 +73,13 @@ def list_sessions(  # noqa: PLR0913 - one parameter per option
         run.output.document(rows)
     elif rows:
         run.output.lines(listing(rows, datetime.now(UTC), run.output.width))
-        _hint_list(run, rows[0].session_id, len(rows) == limit)
+        if run.output.on_terminal:
+            run.say_next(
+                f"show {shlex.quote(rows[0].session_id)}", *(["list --limit 500"] if len(rows) == limit else [])
+            )
     else:
         filters = any(value is not None for value in (since, until, name, user))
         run.output.note("no sessions match" if filters else f"no sessions yet; try: {run.again('demo')}")
-
-
-def _hint_list(run: Run, session_id: str, full: bool) -> None:  # noqa: FBT001
-    if run.output.on_terminal:
-        more = "  (more: --limit)" if full else ""
-        run.output.note(f"\nnext: {run.again('show ' + session_id)}{more}")
 
 
 @program.command()
@@ -97,7 +97,7 @@ def show(run: Run, *, session_id: str, calls: bool | None, as_json: bool) -> Non
             return
         show_session(run, store.reader(), session_id, with_calls=calls)
     if run.output.on_terminal:
-        run.output.note(f"\nnext: {run.again('list')}, {run.again('show --help')}")
+        run.say_next("list", f'sql "{STEPS_QUERY}"')
 
 
 def find(reader: Reader, session_id: str) -> SessionRow:

@@ -75,7 +75,7 @@ def age(then: datetime, now: datetime) -> str:
     passed = (now - then).total_seconds()
     for size, unit in _AGES:
         if passed >= size:
-            return f"{passed / size:.0f}{unit}" if passed >= 10 * size else f"{int(passed / size)}{unit}"
+            return f"{int(passed / size)}{unit}"
     return "now"
 
 

@@ -20,14 +20,14 @@ _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "bold
 def migrate(run: Run, *, dry_run: bool) -> None:
     """Create the schema or bring it up to date. Running it again changes nothing."""
     where = masked(run.settings.store_dsn)
-    with run.store() as store:
+    with run.store(create=not dry_run) as store:
         if dry_run:
-            pending = [file for file, state in store.schema_state() if state == "pending"]
+            pending = [entry.file for entry in store.schema_state() if entry.state == "pending"]
             run.output.lines([f"would apply {printable(file)}" for file in pending] or [f"up to date: {where}"])
             return
         with run.output.working(f"migrating {where}"):
-            applied = store.migrate(run.settings.retention_days)
-    run.output.lines([*(f"applied {printable(file)}" for file in applied), f"up to date: {where}"])
+            store.migrate(run.settings.retention_days, lambda file: run.output.lines([f"applying {printable(file)}"]))
+    run.output.lines([f"up to date: {where}"])
 
 
 @program.command()
@@ -38,7 +38,7 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
     """Check installation, settings, store and schema; say what to mend. Exits 1 if something fails."""
     run: Run = ctx.obj
     with run.output.working("checking"):
-        found = checks(run.store, run.given)
+        found = checks(run)
     if as_json:
         run.output.document(found)
     else:

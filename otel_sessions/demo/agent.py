@@ -48,7 +48,7 @@ def classify(clients: Clients, ticket: str) -> str:
     return completion.choices[0].message.content or "other"
 
 
-async def research(clients: AsyncClients, ticket: str, category: str) -> list[str]:
+async def research(clients: AsyncClients, ticket: str, category: str) -> tuple[str, ...]:
     """What the handbook, similar tickets and the customer's history say; all three are asked at once."""
     async with clients:
         return await asyncio.gather(
@@ -88,7 +88,7 @@ async def history(clients: AsyncClients, category: str) -> str:
     return "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
 
 
-def respond(clients: Clients, ticket: str, notes: list[str]) -> str:
+def respond(clients: Clients, ticket: str, notes: tuple[str, ...]) -> str:
     """A draft, streamed, and its review by a reasoning model."""
     facts = "\n".join(notes)
     with clients.anthropic.messages.stream(

@@ -133,7 +133,7 @@ def responses_usage(said: Answer) -> Json:
 
 def chat(said: Answer) -> Json:
     """A chat completion."""
-    message = {"role": "assistant", "content": said.text, "refusal": None, "annotations": []}
+    message: Json = {"role": "assistant", "content": said.text, "refusal": None, "annotations": []}
     return {
         **_chat_head(said, "chat.completion"),
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],

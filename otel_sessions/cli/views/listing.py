@@ -56,7 +56,7 @@ def listing(rows: Sequence[SessionRow], now: datetime, width: int) -> list[Text]
 
 def head(row: SessionRow, now: datetime) -> list[tuple[str, Text]]:
     """One session in a few lines, each with a label: what it was, and its totals."""
-    return [
+    facts = [
         ("name", plain(row.session_name, "bold")),
         ("session", plain(row.session_id, "cyan")),
         ("user", plain(", ".join(row.user_ids))),
@@ -67,6 +67,7 @@ def head(row: SessionRow, now: datetime) -> list[tuple[str, Text]]:
         ("cost", _cost(row)),
         ("models", plain(", ".join(row.models))),
     ]
+    return [(label, value) for label, value in facts if value.plain != text.NOTHING]
 
 
 def _started(then: datetime, now: datetime) -> str:
@@ -78,8 +79,9 @@ def _times(row: SessionRow) -> str:
     wall = f"{text.seconds(row.wall_seconds)} from first start to last end"
     if not row.calls:
         return wall
-    llm = f"{text.seconds(row.llm_seconds)} in LLM calls"
-    return f"{wall}, {llm} (p50 {text.seconds(row.latency_p50_seconds)}, p95 {text.seconds(row.latency_p95_seconds)})"
+    p50, p95 = text.seconds(row.latency_p50_seconds), text.seconds(row.latency_p95_seconds)
+    spread = f" (p50 {p50}, p95 {p95})" if row.calls > 1 else ""
+    return f"{wall}, {text.seconds(row.llm_seconds)} in LLM calls{spread}"
 
 
 def _calls(row: SessionRow) -> Text:
@@ -95,6 +97,7 @@ def _tokens(row: SessionRow) -> str:
 
 def _cost(row: SessionRow) -> Text:
     cost = session_cost(row, text.places(row.cost_usd))
-    if row.unpriced_calls:
-        cost.append(f" ({text.count(row.unpriced_calls)} of the calls without a price)")
+    gaps = [(row.unpriced_calls, "without a price"), (row.no_usage_calls, "without usage")]
+    if row.cost_status != "complete" and any(number for number, _ in gaps):
+        cost.append(f" (calls {', '.join(f'{what}: {text.count(number)}' for number, what in gaps if number)})")
     return cost

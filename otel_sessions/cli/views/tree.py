@@ -78,8 +78,11 @@ def _walk(line: Line, indent: str, below: Mapping[str, Sequence[Node]], arms: Se
 
 
 def _order(node: Node) -> tuple[float, bool, str]:
-    start = node.started_at.timestamp() if node.started_at else float("inf")
-    return (start, isinstance(node, CallRow), node.path if isinstance(node, StepRow) else node.span_id)
+    return (
+        node.started_at.timestamp(),
+        isinstance(node, CallRow),
+        node.path if isinstance(node, StepRow) else node.span_id,
+    )
 
 
 def _label(line: Line) -> Text:
@@ -88,7 +91,8 @@ def _label(line: Line) -> Text:
         return Text.assemble((line.guide, "dim"), (text.printable(segment_name(row.path)), "bold"))
     model = text.printable(row.response_model or row.request_model or "")
     failure = f"✗ {text.printable(row.error_type or 'error')} " if _failed(row) else ""
-    return Text.assemble((line.guide, "dim"), (failure, "red"), f"{model} {text.printable(row.operation)}".lstrip())
+    operation = "" if row.operation == "chat" and model else f" {text.printable(row.operation)}"
+    return Text.assemble((line.guide, "dim"), (failure, "red"), f"{model}{operation}".lstrip())
 
 
 def _failed(row: CallRow) -> bool:
@@ -119,25 +123,32 @@ def _first(row: Node) -> str:
 def _own_cost(row: Node, places: int) -> Text:
     if isinstance(row, CallRow):
         return Text("")
-    return _amount(row.own_cost_usd, row.own_calls, places)
+    return _amount(row.own_cost_usd, row.own_calls, places, partial=row.own_unpriced_calls > 0)
 
 
 def _cost(row: Node, places: int) -> Text:
     if isinstance(row, CallRow):
-        return Text(text.money(row.cost_usd, places)) if row.cost_usd is not None else Text(row.cost_status, "yellow")
-    return _amount(row.cost_usd, row.calls, places)
+        return _call_cost(row, places)
+    return _amount(row.cost_usd, row.calls, places, partial=row.cost_status == "partial")
 
 
-def _amount(amount: Decimal | None, calls: int, places: int) -> Text:
+def _call_cost(row: CallRow, places: int) -> Text:
+    if row.cost_usd is not None:
+        return Text(text.money(row.cost_usd, places))
+    # A call that failed has nothing to pay for; one that worked and has no price is worth a look.
+    return Text(text.printable(row.cost_status.replace("_", " ")), "dim" if _failed(row) else "yellow")
+
+
+def _amount(amount: Decimal | None, calls: int, places: int, *, partial: bool) -> Text:
     if amount is None:
         return Text("unknown", "yellow") if calls else Text(text.NOTHING, "dim")
-    return Text(text.money(amount, places), "" if calls else "dim")
+    if not calls:
+        return Text(text.NOTHING, "dim")
+    return Text(f"≥{text.money(amount, places)}", "yellow") if partial else Text(text.money(amount, places))
 
 
 def _bar(session: SessionRow, row: Node) -> Text:
     """Where in the session's time the row lies, as a bar."""
-    if row.started_at is None:
-        return Text("")
     length = max(session.wall_seconds, 1e-9)
     start = (row.started_at - session.started_at).total_seconds() / length
     end = start + (_wall(row) or 0) / length

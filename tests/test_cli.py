@@ -223,6 +223,14 @@ def test_an_unknown_id_exits_1_with_the_closest(dsn: str) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_an_id_that_resembles_nothing_exits_1_with_the_newest(dsn: str) -> None:
+    """Where no id is close, the newest ones are named instead."""
+    result = invoke("--store", dsn, "show", "nothing-like-any-of-them")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert BUSY in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_many_calls_are_left_out_unless_asked_for(dsn: str) -> None:
     """A session of 60 calls shows its steps, and its calls with --calls."""
     short = invoke("--store", dsn, "show", BUSY)

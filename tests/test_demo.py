@@ -134,7 +134,7 @@ def test_the_command_shows_the_tree_and_fills_the_local_store(tmp_path: Path) ->
 def test_a_store_that_is_in_use_does_not_stop_the_demo(tmp_path: Path) -> None:
     """Where another process holds the local store, the demo says so and goes on in memory."""
     with open_store(f"chdb://{tmp_path / 'otel-sessions' / 'store'}") as store:
-        store.server_version()
+        store.migrate()
         shown = otel_sessions(tmp_path, "demo")
     assert shown.returncode == 0, shown.stderr
     assert "another process" in shown.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 import click
+from rich.text import Text
 
 import otel_sessions
 from otel_sessions.base.errors import OtelSessionsError, StoreUnavailableError
@@ -15,10 +16,11 @@ from otel_sessions.store import open_store
 
 _MEMORY = "chdb://memory"
 _FLUSH_SECONDS = 30.0
-_INTRODUCTION = """\
-A support agent answers one ticket: triage → classify, research (in parallel, with a retry), respond.
-It runs on the openai, anthropic and groq SDKs, sync and async, streamed and not. The provider is served
-on loopback: no key, no network, no cost. The prices are the real ones."""
+_INTRODUCTION = (
+    "A support agent answers one ticket: triage → classify, research (in parallel, with a retry), respond. "
+    "It runs on the openai, anthropic and groq SDKs, sync and async, streamed and not. The provider is served "
+    "on loopback: no key, no network, nothing to pay. The prices are the real ones."
+)
 
 
 @program.command()
@@ -26,7 +28,8 @@ on loopback: no key, no network, no cost. The prices are the real ones."""
 @click.pass_obj
 def demo(run: Run) -> None:
     """Run an agent offline on real SDKs, then show its session."""
-    run.output.lines([*_INTRODUCTION.splitlines(), ""])
+    run.output.entry(Text(""), Text(_INTRODUCTION))
+    run.output.lines([""])
     agent = _agent()
     dsn = _usable(run, run.settings.store_dsn)
     with open_store(dsn) as store:
@@ -46,7 +49,7 @@ def _usable(run: Run, dsn: str) -> str:
     with run.output.working("opening the store"):
         try:
             with run.store(create=True) as store:
-                store.server_version()
+                store.migrate(run.settings.retention_days)
         except StoreUnavailableError as error:
             if not dsn.startswith("chdb:///"):
                 raise

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import click
 from rich.text import Text
 
-from otel_sessions.base.errors import NotFoundError
+from otel_sessions.base.errors import NotFoundError, OtelSessionsError
 from otel_sessions.cli import text
 from otel_sessions.cli.app import Run, json_option, program, store_option
 from otel_sessions.cli.document import records
@@ -27,7 +27,7 @@ _ORDERS = {
     "calls": "calls",
 }
 _FEW_CALLS = 40
-STEPS_QUERY = "SELECT path, sessions, calls, cost_usd FROM path_templates ORDER BY cost_usd DESC"
+STEPS_QUERY = "SELECT path, calls, cost_usd FROM path_templates"
 """What each kind of step cost so far: the query that the commands propose."""
 
 
@@ -89,7 +89,11 @@ def list_sessions(  # noqa: PLR0913 - one parameter per option
 @store_option
 @click.pass_obj
 def show(run: Run, *, session_id: str, calls: bool | None, as_json: bool) -> None:
-    """Show the tree of session ID (a prefix will do) with own and inclusive cost, tokens, time and errors."""
+    """Show one session: its tree with cost, tokens, time, errors.
+
+    ID may be the beginning of an id, where only one session has it. Numbers of a step are those of its calls and of
+    all below; OWN COST is that of its own calls. WALL is last end - first start, LLM the sum of the calls' durations.
+    """
     with run.store() as store:
         if as_json:
             with run.output.working("reading the session"):
@@ -106,9 +110,12 @@ def find(reader: Reader, session_id: str) -> SessionRow:
         return reader.session(session_id)
     except NotFoundError as error:
         matching = [closest for closest in error.closest if closest.startswith(session_id)]
-        if len(matching) != 1:
+        if len(matching) == 1:
+            return reader.session(matching[0])
+        if error.closest or not (newest := reader.sessions(limit=3)):
             raise
-        return reader.session(matching[0])
+        named = ", ".join(row.session_id for row in newest)
+        raise OtelSessionsError(f"{error} The newest: {named}.") from error
 
 
 def document(reader: Reader, session_id: str) -> dict[str, object]:

@@ -85,8 +85,8 @@ def _times(row: SessionRow) -> str:
 
 
 def _calls(row: SessionRow) -> Text:
-    failures = (f", {text.count(row.errors)} failed", "red") if row.errors else ""
-    return Text.assemble(text.count(row.calls), failures)
+    failures = (", ", (f"{text.count(row.errors)} failed", "red")) if row.errors else ()
+    return Text.assemble(text.count(row.calls), *failures)
 
 
 def _tokens(row: SessionRow) -> str:

@@ -18,6 +18,7 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
@@ -32,10 +33,20 @@ from otel_sessions.capture.reaper import drain, finish_open
 from otel_sessions.capture.request import Instrumentation
 from otel_sessions.capture.target import Targets
 
-__all__ = ["drain", "finish_open", "instrument", "uninstrument"]
+__all__ = ["drain", "finish_open", "in_force", "instrument", "uninstrument"]
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The arguments of the :func:`instrument` that is in force."""
+
+    tracer_provider: TracerProvider | None
+    settings: Settings
+
 
 _lock = threading.Lock()
 _patched: list[ModuleType] = []
+_in_force: list[InForce] = []
 
 
 def instrument(tracer_provider: TracerProvider | None = None, *, settings: Settings | None = None) -> None:
@@ -54,6 +65,7 @@ def instrument(tracer_provider: TracerProvider | None = None, *, settings: Setti
         for module in _modules():
             hook.patch(module, asked)
             _patched.append(module)
+        _in_force[:] = [InForce(tracer_provider, settings)]
 
 
 def uninstrument() -> None:
@@ -62,8 +74,14 @@ def uninstrument() -> None:
         for module in _patched:
             hook.unpatch(module)
         _patched.clear()
+        _in_force.clear()
         finish_open()
         reaper.unwatch_collector()
+
+
+def in_force() -> InForce | None:
+    """What :func:`instrument` was last called with; None after :func:`uninstrument`."""
+    return _in_force[0] if _in_force else None
 
 
 def _modules() -> list[ModuleType]:

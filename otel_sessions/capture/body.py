@@ -41,6 +41,11 @@ class Body:
             self._framing = _Document(self._read) if data[:1] in {b"{", b"["} else _Events(self._read)
         self._framing.add(data)
 
+    @property
+    def said_done(self) -> bool:
+        """Whether the stream has said that it is over: some SDKs close it then, without reading to the end."""
+        return isinstance(self._framing, _Events) and self._framing.said_done
+
     def end(self) -> None:
         """No more bytes come."""
         if self._framing is not None:
@@ -108,6 +113,7 @@ class _Events:
         self._held = b""
         self._data: list[bytes] = []
         self._size = 0
+        self.said_done = False
 
     def add(self, data: bytes) -> None:
         data = self._held + data
@@ -146,6 +152,7 @@ class _Events:
         self._size = 0
         if data.startswith(b"{"):
             self._read(data)
+        self.said_done = self.said_done or data == b"[DONE]"
 
     def end(self) -> None:
         # Clients differ on an event without its blank line; a provider that sends usage last may well forget it.

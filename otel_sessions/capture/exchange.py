@@ -108,7 +108,8 @@ class Exchange:
 
     def _conclude(self, end: str, error: BaseException | None) -> None:
         self._parse()
-        self._end_body()
+        if self._end_body() and end == "closed":
+            end = "complete"
         attributes = self._facts()
         attributes[names.BODY_END] = end
         if (error_type := self._error_type(error)) is not None:
@@ -129,11 +130,14 @@ class Exchange:
         except Exception:  # noqa: BLE001 - a body may be anything
             self._body = None
 
-    def _end_body(self) -> None:
-        if self._body is not None:
-            with guarded("capture.parse"):
-                self._body.end()
-        self._body = None
+    def _end_body(self) -> bool:
+        """Parse what is left; whether the stream has said that it is over."""
+        body, self._body = self._body, None
+        if body is None:
+            return False
+        with guarded("capture.parse"):
+            body.end()
+        return body.said_done
 
     def _read(self, part: bytes) -> None:
         self._endpoint.read(part, self._answer)

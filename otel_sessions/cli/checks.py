@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Literal
 
 from otel_sessions.base import settings
 from otel_sessions.base.errors import OtelSessionsError, SettingError
 from otel_sessions.cli.app import Run, missing_folder
+from otel_sessions.cli.text import ago
 from otel_sessions.store import Store
 
 State = Literal["ok", "warn", "fail"]
@@ -106,7 +108,10 @@ def _opened(run: Run, shown: str) -> Iterator[Check]:
     try:
         with run.store() as store:
             yield Check("store", "ok", f"{shown}, ClickHouse {store.server_version()}")
-            yield _schema(store)
+            schema = _schema(store)
+            yield schema
+            if schema.state == "ok":
+                yield _sessions(store)
     except OtelSessionsError as error:
         yield Check("store", "fail", str(error), "See the message; --store DSN names another store.")
 
@@ -125,3 +130,10 @@ def _schema(store: Store) -> Check:
     if pending:
         return Check("schema", "warn", f"{len(pending)} of {len(states)} files not applied", "otel-sessions migrate")
     return Check("schema", "ok", f"{len(states)} files applied")
+
+
+def _sessions(store: Store) -> Check:
+    newest = store.reader().sessions(limit=1)
+    if not newest:
+        return Check("sessions", "warn", "none yet", "otel-sessions demo, or run your own program")
+    return Check("sessions", "ok", f"the newest started {ago(newest[0].started_at, datetime.now(UTC))}")

@@ -79,6 +79,12 @@ def age(then: datetime, now: datetime) -> str:
     return "now"
 
 
+def ago(then: datetime, now: datetime) -> str:
+    """:func:`age` as part of a sentence: ``3m ago``, ``now``."""
+    passed = age(then, now)
+    return passed if passed == "now" else f"{passed} ago"
+
+
 def moment(then: datetime) -> str:
     """``2026-11-22 14:50:23 UTC``."""
     return f"{then.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -26,8 +26,10 @@ def failed(number: int) -> Text:
 
 def session_cost(row: SessionRow, places: int) -> Text:
     """The amount, marked as a lower bound or as unknown where calls without a price are in the session."""
-    if row.cost_usd is None or row.cost_status == "unknown":
-        return Text("unknown", "yellow") if row.calls else Text(text.NOTHING, "dim")
+    if not row.calls:
+        return Text(text.NOTHING, "dim")
+    if row.cost_usd is None:
+        return Text("unknown", "yellow")
     amount = text.money(row.cost_usd, places)
     return Text(amount) if row.cost_status == "complete" else Text(f"≥{amount}", "yellow")
 
@@ -60,7 +62,7 @@ def head(row: SessionRow, now: datetime) -> list[tuple[str, Text]]:
         ("name", plain(row.session_name, "bold")),
         ("session", plain(row.session_id, "cyan")),
         ("user", plain(", ".join(row.user_ids))),
-        ("started", Text(_started(row.started_at, now))),
+        ("started", Text(f"{text.moment(row.started_at)} ({text.ago(row.started_at, now)})")),
         ("time", Text(_times(row))),
         ("calls", _calls(row)),
         ("tokens", Text(_tokens(row))),
@@ -68,11 +70,6 @@ def head(row: SessionRow, now: datetime) -> list[tuple[str, Text]]:
         ("models", plain(", ".join(row.models))),
     ]
     return [(label, value) for label, value in facts if value.plain != text.NOTHING]
-
-
-def _started(then: datetime, now: datetime) -> str:
-    age = text.age(then, now)
-    return f"{text.moment(then)} ({age if age == 'now' else age + ' ago'})"
 
 
 def _times(row: SessionRow) -> str:

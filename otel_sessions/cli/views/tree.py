@@ -36,7 +36,7 @@ def tree(session: SessionRow, steps: Sequence[StepRow], calls: Sequence[CallRow]
     rows = lines(steps, calls)
     places = text.places(session.cost_usd)
     columns = [
-        Column("STEP", [_label(line) for line in rows], right=False, cut=20 if width < _ROOMY else 34),
+        Column("STEP", [_label(line) for line in rows], right=False, cut=_name_width(rows, width)),
         Column("TIMELINE", [_bar(session, line.row) for line in rows], 20, right=False),
         figures("CALLS", rows, lambda line: _of_step(line.row, "calls"), 70),
         figures("ERR", rows, lambda line: _errors(line.row), 60),
@@ -50,6 +50,12 @@ def tree(session: SessionRow, steps: Sequence[StepRow], calls: Sequence[CallRow]
     if any(isinstance(line.row, CallRow) and line.row.ttft_seconds is not None for line in rows):
         columns.insert(6, figures("TTFT", rows, lambda line: _first(line.row), 12))
     return table(columns, width)
+
+
+def _name_width(rows: Sequence[Line], width: int) -> int:
+    """Cells that names get at least, guides included: enough for the deepest one, but never the whole line."""
+    deepest = max((len(line.guide) for line in rows), default=0)
+    return min(max(20 if width < _ROOMY else 34, deepest + 10), max(20, width - 32))
 
 
 def lines(steps: Sequence[StepRow], calls: Sequence[CallRow] = ()) -> list[Line]:

@@ -3,7 +3,8 @@
 dsn         what a DSN says
 connection  one lazily opened connection to a ClickHouse server or to chDB, with our errors
 migrate     applies schema/*.sql once, views/*.sql each time
-rows        spans as rows of ``otel_traces``
+rows        spans as a block of ``otel_traces``
+native      columns as ClickHouse's Native format
 records     what a reader returns: one frozen dataclass per view
 reader      queries/*.sql, one method each
 """
@@ -26,7 +27,6 @@ from otel_sessions.store.records import CallRow, SessionRow, StepRow, Table
 __all__ = ["CallRow", "FileState", "Reader", "SessionRow", "StepRow", "Store", "Table", "open_store"]
 
 _INSERT_SETTINGS = {
-    **rows.READ_SETTINGS,
     "async_insert": "0",
     # Carries the batch's token into the rollups; off by default before ClickHouse 26.
     "deduplicate_blocks_in_dependent_materialized_views": "1",

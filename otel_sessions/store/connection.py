@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import clickhouse_connect
+from clickhouse_connect.driver import create_client
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error, OperationalError
 from clickhouse_connect.driver.query import QueryResult
@@ -74,10 +74,10 @@ class Connection:
         with self._errors():
             return self._open_readonly().query(sql)
 
-    def insert(self, table: str, columns: Sequence[str], lines: bytes, settings: Mapping[str, str]) -> None:
-        """Write one block of JSON lines."""
+    def insert(self, table: str, columns: Sequence[str], block: bytes, settings: Mapping[str, str]) -> None:
+        """Write one block in Native format."""
         with self._errors():
-            self._open().main.raw_insert(table, columns, lines, settings=dict(settings), fmt="JSONEachRow")
+            self._open().main.raw_insert(table, columns, block, settings=dict(settings), fmt="Native")
 
     def server_version(self) -> str:
         """Version of the engine."""
@@ -128,7 +128,7 @@ class Connection:
 
     def _connect_server(self) -> Client:
         target = self.target
-        return clickhouse_connect.create_client(
+        return create_client(
             host=target.host,
             port=target.port or 0,
             username=target.user,
@@ -146,7 +146,7 @@ class Connection:
         if path != ":memory:":
             Path(path).mkdir(parents=True, exist_ok=True)
         try:
-            return clickhouse_connect.create_client(interface="chdb", path=path, tz_mode="aware")
+            return create_client(interface="chdb", path=path, tz_mode="aware")
         except ImportError as error:
             raise StoreError(
                 f"{self.target.shown} needs chDB, which is not installed: pip install 'otel-sessions[local]'"

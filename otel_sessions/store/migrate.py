@@ -144,7 +144,7 @@ def _state(file: SchemaFile | None, recorded_hash: str) -> str:
 
 def _retain(connection: Connection, days: int) -> None:
     for table, age in _RETAINED.items():
-        current = connection.query(_TTL_OF, {"table": table}).first_row[0]
+        current = connection.query(_TTL_OF, {"table": table}).result_rows[0][0]
         wanted = f"{age} + toIntervalDay({days})" if days else ""
         if current == wanted:
             continue

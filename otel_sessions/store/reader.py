@@ -27,7 +27,7 @@ class Reader:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def sessions(
+    def sessions(  # noqa: PLR0913 - each filter is a keyword
         self,
         *,
         since: datetime | None = None,
@@ -78,8 +78,18 @@ class Reader:
         if not statement:
             raise StoreError("the query is empty. Try: SELECT * FROM sessions LIMIT 10")
         result = self._connection.query_readonly(statement)
+        if not result.column_names:
+            return self._empty(statement)
         rows = [tuple(row) for row in islice(result.result_rows, limit)]
         return Table(tuple(result.column_names), tuple(kind.name for kind in result.column_types), rows)
+
+    def _empty(self, statement: str) -> Table:
+        # chDB sends nothing at all for a result without rows.
+        try:
+            described = self._connection.query_readonly(f"DESCRIBE TABLE ({statement})").result_rows
+        except StoreError:
+            described = []
+        return Table(tuple(row[0] for row in described), tuple(row[1] for row in described), [])
 
     def _closest(self, session_id: str) -> tuple[str, ...]:
         result = self._connection.query(_sql("closest"), {"session_id": session_id})

@@ -41,6 +41,39 @@ ORDER BY (session_id, started_at)
 SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS llm_calls_mv /*on_cluster*/ TO llm_calls AS
-SELECT * EXCEPT (is_llm, is_billable, superseded_by)
+SELECT
+    session_id,
+    session_name,
+    path,
+    user_id,
+    trace_id,
+    span_id,
+    parent_span_id,
+    started_at,
+    duration_ns,
+    service,
+    scope,
+    status,
+    error_type,
+    operation,
+    provider,
+    request_model,
+    response_model,
+    response_id,
+    server_address,
+    service_tier,
+    http_status,
+    streamed,
+    response_end,
+    finish_reasons,
+    ttft_seconds,
+    input_tokens,
+    cached_input_tokens,
+    cache_write_tokens,
+    output_tokens,
+    reasoning_tokens,
+    cost_usd,
+    cost_status,
+    cost_source
 FROM typed_spans
 WHERE is_billable;

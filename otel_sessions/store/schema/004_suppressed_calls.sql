@@ -29,7 +29,7 @@ SELECT
     started_at,
     scope,
     operation,
-    if(response_model != '', response_model, request_model) AS response_model,
+    model AS response_model,
     if(superseded_by != '', 'superseded', 'marked') AS reason,
     superseded_by,
     input_tokens,

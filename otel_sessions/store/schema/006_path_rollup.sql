@@ -15,6 +15,7 @@ CREATE TABLE IF NOT EXISTS path_rollup /*on_cluster*/
     input_tokens SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
     output_tokens SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
     cost_usd SimpleAggregateFunction(sum, Decimal(38, 12)) CODEC(ZSTD(1)),
+    own_costed_calls SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
     costed_calls SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
     unpriced_calls SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
     latencies SimpleAggregateFunction(groupArrayArray(8192), Array(Float32)) CODEC(ZSTD(1))
@@ -26,25 +27,46 @@ SETTINGS non_replicated_deduplication_window = 1000;
 CREATE MATERIALIZED VIEW IF NOT EXISTS path_rollup_mv /*on_cluster*/ TO path_rollup AS
 SELECT
     s.session_name AS session_name,
-    arrayJoin(if(
-        s.path = '/',
-        ['/'],
-        arrayMap(depth -> if(depth = 0, '/', arrayStringConcat(arraySlice(splitByChar('/', s.path), 1, depth + 1), '/')), range(length(splitByChar('/', s.path))))
+    arrayJoin(arrayMap(
+        depth -> if(depth = 0, '/', arrayStringConcat(arraySlice(s.segments, 1, depth + 1), '/')),
+        range(length(s.segments))
     )) AS path,
     s.session_id AS session_id,
-    min(s.started_at) AS started_at,
-    max(addNanoseconds(s.started_at, s.duration_ns)) AS ended_at,
-    countIf(s.is_billable AND s.path = path) AS own_calls,
-    sumIf(ifNull(s.cost_usd, 0), s.is_billable AND s.path = path) AS own_cost_usd,
-    countIf(s.is_billable) AS calls,
-    countIf(s.is_billable AND s.status = 'error') AS errors,
-    sumIf(s.duration_ns, s.is_billable) AS llm_ns,
-    sumIf(ifNull(s.input_tokens, 0), s.is_billable) AS input_tokens,
-    sumIf(ifNull(s.output_tokens, 0), s.is_billable) AS output_tokens,
-    sumIf(ifNull(s.cost_usd, 0), s.is_billable) AS cost_usd,
-    countIf(s.is_billable AND s.cost_usd IS NOT NULL) AS costed_calls,
-    countIf(s.is_billable AND s.cost_status = 'unpriced') AS unpriced_calls,
-    groupArrayIf(8192)(toFloat32(s.duration_ns / 1e9), s.is_billable) AS latencies
-FROM typed_spans AS s
-WHERE s.session_id != ''
+    min(s.first_start) AS started_at,
+    max(s.last_end) AS ended_at,
+    sumIf(s.calls, s.at = path) AS own_calls,
+    sumIf(s.cost, s.at = path) AS own_cost_usd,
+    sumIf(s.costed, s.at = path) AS own_costed_calls,
+    sum(s.calls) AS calls,
+    sum(s.errors) AS errors,
+    sum(s.ns) AS llm_ns,
+    sum(s.input) AS input_tokens,
+    sum(s.output) AS output_tokens,
+    sum(s.cost) AS cost_usd,
+    sum(s.costed) AS costed_calls,
+    sum(s.unpriced) AS unpriced_calls,
+    groupArrayArray(8192)(s.latency) AS latencies
+FROM
+(
+    -- First by path, so that the path is taken apart once per step and not once per span.
+    SELECT
+        t.session_name AS session_name,
+        t.path AS at,
+        if(at = '/', [''], splitByChar('/', at)) AS segments,
+        t.session_id AS session_id,
+        min(t.started_at) AS first_start,
+        max(t.ended_at) AS last_end,
+        sum(t.counted_calls) AS calls,
+        sum(t.counted_errors) AS errors,
+        sum(t.counted_ns) AS ns,
+        sum(t.counted_input_tokens) AS input,
+        sum(t.counted_output_tokens) AS output,
+        sum(t.counted_cost_usd) AS cost,
+        sum(t.costed_calls) AS costed,
+        sum(t.unpriced_calls) AS unpriced,
+        groupArrayIf(8192)(toFloat32(t.duration_ns / 1e9), t.is_billable) AS latency
+    FROM typed_spans AS t
+    WHERE t.session_id != ''
+    GROUP BY session_name, at, session_id
+) AS s
 GROUP BY session_name, path, session_id;

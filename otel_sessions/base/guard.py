@@ -7,6 +7,7 @@ Inside the host's request path nothing of ours may raise. Every entry from the h
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -20,6 +21,15 @@ _counts: Counter[str] = Counter()
 _logged_at: dict[str, float] = {}
 # reentrant: the garbage collector may run host code that ends in here while a count is taken
 _lock = threading.RLock()
+
+
+def _new_lock() -> None:
+    global _lock  # noqa: PLW0603 - another thread may have held it when the process was forked
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def count(name: str, message: str | None = None, *args: object, exc_info: bool = False) -> None:

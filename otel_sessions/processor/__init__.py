@@ -103,8 +103,7 @@ class SessionSpanProcessor(SpanProcessor):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Export the steps that have no open block or span. False if another thread was in the way for too long."""
         with guarded("processor.flush"):
-            self._events.append((StepLedger.retire_unused, ()))
-            return self._drain(min(timeout_millis / 1000, _LOCK_SECONDS))
+            return self._settle(StepLedger.retire_unused, min(timeout_millis / 1000, _LOCK_SECONDS))
         return False
 
     def shutdown(self) -> None:
@@ -113,8 +112,7 @@ class SessionSpanProcessor(SpanProcessor):
             self._stop.set()
             remove_listener(self._listener)
             atexit.unregister(self._at_exit)
-            self._events.append((StepLedger.retire_all, ()))
-            self._drain(_LOCK_SECONDS)
+            self._settle(StepLedger.retire_all, _LOCK_SECONDS)
 
     def _started(self, span: Span, session: Session) -> None:
         link = settle(span, session)
@@ -138,30 +136,38 @@ class SessionSpanProcessor(SpanProcessor):
         if not self._watched:
             self._watch()
 
-    def _drain(self, wait_seconds: float = 0.0) -> bool:
+    def _drain(self) -> None:
         """Apply the events that wait and export what became ready, unless another thread is at it.
 
         Who finds the lock taken leaves its event to the holder. So nobody waits on the request path, and a span
         that the garbage collector ends while we are in here does no harm.
         """
-        while self._events:
-            if not self._lock.acquire(timeout=wait_seconds):
-                return False
-            try:
-                self._apply()
-                ready = self._ledger.take_ready()
-            finally:
-                self._lock.release()
-            for step in ready:
-                _export(step)
+        while self._events and self._lock.acquire(blocking=False):
+            self._apply_and_export()
+
+    def _settle(self, act: Callable[[StepLedger], None], wait_seconds: float) -> bool:
+        """Do ``act`` and export what it makes ready in this thread, which may wait; it can be a lot."""
+        if not self._lock.acquire(timeout=wait_seconds):
+            return False
+        self._apply_and_export(act)
+        self._drain()
         return True
 
-    def _apply(self) -> None:
-        while self._events:
-            event, arguments = self._events[0]
-            with guarded("processor.steps"):
-                event(self._ledger, *arguments)
-            self._events.popleft()  # only now: see on_end
+    def _apply_and_export(self, act: Callable[[StepLedger], None] | None = None) -> None:
+        """Called with the lock taken; gives it back before anything is exported."""
+        try:
+            while self._events:
+                event, arguments = self._events[0]
+                with guarded("processor.steps"):
+                    event(self._ledger, *arguments)
+                self._events.popleft()  # only now: see on_end
+            if act is not None:
+                act(self._ledger)
+            ready = self._ledger.take_ready()
+        finally:
+            self._lock.release()
+        for step in ready:
+            _export(step)
 
     def _follow(self, sampler: Any) -> None:
         if sampler is not None and sampler is not self._sampler:
@@ -176,7 +182,7 @@ class SessionSpanProcessor(SpanProcessor):
 
     def _retire_idle(self) -> None:
         now = time.monotonic()
-        self._post(StepLedger.retire_idle, now - self._idle_seconds, now)
+        self._settle(lambda ledger: ledger.retire_idle(now - self._idle_seconds, now), _LOCK_SECONDS)
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()

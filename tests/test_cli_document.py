@@ -11,8 +11,9 @@ from ipaddress import IPv4Address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_sessions.base.values import FlushResult
+from otel_sessions.base.paths import ROOT
 from otel_sessions.cli.document import compact, decimal_text, records, to_json
+from otel_sessions.store import Table
 
 
 def exactly(document: str) -> object:
@@ -54,7 +55,9 @@ def test_engine_types_become_plain() -> None:
 
 def test_rows_become_objects_with_their_fields() -> None:
     """A dataclass becomes an object in the order of its fields."""
-    assert to_json(FlushResult(delivered=3)) == '{\n  "delivered": 3,\n  "pending": 0,\n  "dropped": 0\n}'
+    table = Table(("path",), ("String",), [(ROOT,)])
+    assert json.loads(to_json(table)) == {"columns": ["path"], "types": ["String"], "rows": [["/"]]}
+    assert to_json(table).splitlines()[1] == '  "columns": ['
 
 
 def test_columns_that_repeat_are_numbered() -> None:

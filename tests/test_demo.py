@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from otel_sessions.demo import Provider, clients, wire
+from otel_sessions.demo import Provider, clients_for, wire
 from otel_sessions.store import CallRow, SessionRow, StepRow, open_store
 
 PROGRAM = """
 import dataclasses, json, sys
 import otel_sessions
-from otel_sessions.demo import Provider, clients, run
+from otel_sessions.demo import Provider, clients_for, run
 
 otel_sessions.configure(store=sys.argv[1], service_name="demo")
 with Provider() as provider:
-    sync, asynchronous = clients(provider.port)
+    sync, asynchronous = clients_for(provider.port)
     with sync:
         session_id = run(sync, asynchronous)
 delivered = otel_sessions.shutdown(30)
@@ -184,7 +184,7 @@ def test_streams_add_up_to_the_answer() -> None:
 def test_the_provider_stops() -> None:
     """When its block ends, the provider's port is free and its thread is gone."""
     with Provider() as provider:
-        sync, _ = clients(provider.port)
+        sync, _ = clients_for(provider.port)
         with sync:
             answer = sync.openai.responses.create(model="gpt-6-sol", input="Correct this")
             assert answer.output_text.startswith("Hello")

@@ -73,7 +73,7 @@ def _rehearse(run: Run, agent: ModuleType, dsn: str) -> str:
     with run.output.working("the agent is working") as progress:
         otel_sessions.configure(store=dsn, service_name="support-agent")
         with agent.Provider(on_exchange=lambda exchange: progress(f"{exchange.host} {exchange.model}")) as provider:
-            clients, async_clients = agent.clients(provider.port)
+            clients, async_clients = agent.clients_for(provider.port)
             with clients:
                 session_id: str = agent.run(clients, async_clients)
         progress("delivering")

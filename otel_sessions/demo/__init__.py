@@ -7,7 +7,7 @@ wire      what OpenAI, Anthropic and Groq send, as documents and stream events
 """
 
 from otel_sessions.demo.agent import run
-from otel_sessions.demo.clients import clients
+from otel_sessions.demo.clients import clients_for
 from otel_sessions.demo.provider import Exchange, Provider
 
-__all__ = ["Exchange", "Provider", "clients", "run"]
+__all__ = ["Exchange", "Provider", "clients_for", "run"]

@@ -55,7 +55,7 @@ class AsyncClients:
         await self.groq.close()
 
 
-def clients(port: int) -> tuple[Clients, AsyncClients]:
+def clients_for(port: int) -> tuple[Clients, AsyncClients]:
     """Clients of every kind whose requests go to ``port`` on loopback."""
     sync = httpx2.Client(transport=_Loopback(port), trust_env=False)
     aio = httpx2.AsyncClient(transport=_AsyncLoopback(port), trust_env=False)

@@ -32,6 +32,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRat
 from otel_sessions.base import context as base_context
 from otel_sessions.base.context import enter
 from otel_sessions.base.guard import counters
+from otel_sessions.base.paths import step_span_id
 from otel_sessions.base.values import Session
 from otel_sessions.processor import SessionSpanProcessor, steps
 from otel_sessions.sessions import session, step
@@ -290,6 +291,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from otel_sessions.base.context import enter
+from otel_sessions.base.paths import step_span_id
 from otel_sessions.base.values import Session
 from otel_sessions.processor import SessionSpanProcessor
 exporter, provider = InMemorySpanExporter(), TracerProvider()
@@ -523,6 +525,8 @@ def assert_apart(rig: Rig, number: int, kind: str) -> None:
 def test_memory_is_bounded_whatever_the_number_of_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of sessions that are never closed cost no more than max_sessions of them."""
     monkeypatch.setattr(steps, "MAX_STEPS", 500)
+    # its cache of 8,192 ids would need as many sessions to fill
+    monkeypatch.setattr(steps, "step_span_id", step_span_id.__wrapped__)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SessionSpanProcessor(max_sessions=100))
     tracer = provider.get_tracer("test")
@@ -628,6 +632,7 @@ ORDERED_BADLY = """
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
 from otel_sessions.base.context import enter
+from otel_sessions.base.paths import step_span_id
 from otel_sessions.base.values import Session
 from otel_sessions.processor import SessionSpanProcessor
 provider = TracerProvider()

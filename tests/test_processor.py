@@ -695,6 +695,18 @@ def test_a_span_that_the_garbage_collector_ends_does_no_harm(rig: Rig) -> None:
     assert set(rig.steps) == {"/", "/a", "/b"}
 
 
+def test_nobody_waits_on_the_request_path(rig: Rig) -> None:
+    """While another thread is in the bookkeeping, spans and blocks go on; what they left behind is done afterwards."""
+    with rig.processor._lock:
+        with session("run-1"), step("a"):
+            rig.call()
+        assert not rig.processor.force_flush(timeout_millis=1)
+        assert rig.steps == {}
+    rig.call()
+    assert rig.processor.force_flush()
+    assert set(rig.steps) == {"/", "/a"}
+
+
 def test_processors_that_are_dropped_are_collected() -> None:
     """A processor without shutdown leaves no listener behind."""
     before = len(base_context._listeners)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anthropic
@@ -191,6 +193,25 @@ async def test_interleaved_streams_of_many_tasks_stay_in_their_sessions() -> Non
         (f"model-{n}", f"task-{n}", "/a") for n in range(50)
     )
     assert len(recording.spans) == 150
+
+
+def test_interleaved_streams_of_many_threads_stay_in_their_sessions() -> None:
+    """20 threads, a session each, all streams open at once."""
+    client, barrier = client_of(FakeProvider()), threading.Barrier(20)
+
+    def run(n: int) -> None:
+        with session(f"thread-{n}"), step("a"):
+            stream = ask(client, stream=True, extra_headers={"OTel-Session-Path": f"/a/{n}"})
+            barrier.wait(30)
+            for _ in stream:
+                pass
+
+    with record() as recording, ThreadPoolExecutor(20) as pool:
+        for done in [pool.submit(run, n) for n in range(20)]:
+            done.result()
+    assert sorted((str(call.session_id), call.path) for call in recording.calls()) == sorted(
+        (f"thread-{n}", f"/a/{n}") for n in range(20)
+    )
 
 
 def test_errors_are_answered() -> None:

@@ -133,7 +133,7 @@ class SessionSpanProcessor(SpanProcessor):
     def _post(self, event: Callable[..., None], *arguments: Any) -> None:
         self._events.append((event, arguments))
         self._drain()
-        if not self._watched:
+        if not self._watched and not self._stop.is_set():
             self._watch()
 
     def _drain(self) -> None:
@@ -188,8 +188,10 @@ class SessionSpanProcessor(SpanProcessor):
         self._lock = threading.Lock()
         self._events.clear()
         self._ledger = self._ledger.forked()
-        self._watched = self._stop.is_set()
-        self._stop = threading.Event()
+        stopped, self._stop = self._stop.is_set(), threading.Event()
+        if stopped:
+            self._stop.set()
+        self._watched = False  # threads do not survive a fork
 
 
 _processors: WeakSet[SessionSpanProcessor] = WeakSet()

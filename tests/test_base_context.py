@@ -22,6 +22,7 @@ from otel_sessions.base.context import (
     enter,
     follow_sampler,
     notify,
+    placed,
     remove_listener,
     sample_with,
     session_attributes,
@@ -71,6 +72,16 @@ def test_entering_makes_a_session_active_and_anchors_its_step() -> None:
     )
     deeper = enter(session.at("b"), ctx)
     assert trace.get_current_span(deeper).get_span_context().span_id == step_span_id("run", "/a/b")
+
+
+def test_placing_a_session_says_nothing_in_baggage() -> None:
+    """For a single span: session and anchor, but nothing that would be propagated."""
+    ctx = placed(Session("run", path="/a"), enter(Session("outer"), EMPTY))
+    active = active_session(ctx)
+    assert active is not None
+    assert active.id == "run"
+    assert trace.get_current_span(ctx).get_span_context() == step_context("run", "/a")
+    assert baggage.get_baggage("session.id", ctx) == "outer"
 
 
 def test_a_real_span_stays_active() -> None:

@@ -28,7 +28,7 @@ CAPTURED = (
     "anthropic", "azure_openai", "deepseek", "google", "groq", "mistral", "openai", "openai_compatible", "together"
 )  # fmt: skip
 MODULES = (httpx, httpx2)
-LLM_PATHS = ("/completions", "/embeddings", "/responses", "/v1/messages", ":generateContent")
+LLM_PATHS = ("/completions", "/embeddings", "/responses", "/v1/messages", ":generateContent", "/images/generations")
 
 
 def recordings(*files: str) -> list[dict[str, Any]]:

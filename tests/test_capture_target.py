@@ -47,7 +47,6 @@ def target(url: str, **settings: Any) -> Target | None:
         ("https://api.x.ai/v1/chat/completions", "chat", "x_ai", None),
         ("https://openrouter.ai/api/v1/chat/completions", "chat", "openrouter", None),
         ("https://api.perplexity.ai/chat/completions", "chat", "perplexity", None),
-        ("https://router.huggingface.co/v1/chat/completions", "chat", "huggingface", None),
     ],
 )  # fmt: skip
 def test_known_hosts(url: str, operation: str, provider: str, model: str | None) -> None:
@@ -87,7 +86,8 @@ def test_other_end_points_of_the_same_hosts(url: str) -> None:
         ("http://127.0.0.1:8000/v1/chat/completions", "openai"),
         ("http://gateway.internal/anthropic/v1/messages", "anthropic"),
         ("http://localhost:11434/v1/chat/completions", "ollama"),
-        ("https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1/chat/completions", "aws.bedrock"),
+        ("https://bedrock-mantle.us-east-1.api.aws/v1/chat/completions", "aws.bedrock"),
+        ("https://router.huggingface.co/together/v1/chat/completions", "huggingface"),
         ("https://notapi.openai.com.example/v1/embeddings", "openai"),
     ],
 )

@@ -1,4 +1,4 @@
-"""From the bytes of a response body to its parts: one JSON document, the items of a JSON array, or SSE events.
+"""From the bytes of a response body to its parts: a JSON document, items of an array, lines, or events.
 
 What a body is shows in its first bytes, not in its content type, which is often wrong. Memory is bounded: of a
 document or event beyond :data:`MAX_PART` only the two ends are kept, and the fields that are wanted are looked for in
@@ -14,10 +14,14 @@ from typing import Any
 
 import msgspec
 
+from otel_sessions.capture.eventstream import EventStream
+
 MAX_PART = 4 * 1024 * 1024
 END = 64 * 1024
 _FIRST_WANTED = (b"id", b"model")
-_LAST_WANTED = (b"model", b"modelVersion", b"responseId", b"usage", b"usageMetadata")
+_LAST_WANTED = (
+    b"model", b"modelVersion", b"responseId", b"usage", b"usageMetadata", b"meta", b"prompt_eval_count", b"eval_count",
+)  # fmt: skip
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 
 Read = Callable[[bytes], None]
@@ -30,7 +34,7 @@ class Body:
 
     def __init__(self, read: Read) -> None:
         self._read = read
-        self._framing: _Document | _Events | None = None
+        self._framing: _Document | _Events | EventStream | None = None
 
     def add(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -38,7 +42,7 @@ class Body:
             data = data.lstrip(_BLANK)
             if not data:
                 return
-            self._framing = _Document(self._read) if data[:1] in {b"{", b"["} else _Events(self._read)
+            self._framing = _framing(data[:1], self._read)
         self._framing.add(data)
 
     @property
@@ -50,6 +54,13 @@ class Body:
         """No more bytes come."""
         if self._framing is not None:
             self._framing.end()
+
+
+def _framing(first: bytes, read: Read) -> _Document | _Events | EventStream:
+    if first in {b"{", b"["}:
+        return _Document(read)
+    # The length of a message comes first, and none is as long as 16 MiB.
+    return EventStream(read, MAX_PART) if first == b"\0" else _Events(read)
 
 
 class _Buffer:
@@ -80,28 +91,71 @@ class _Buffer:
             self._head, self._tail = everything[:END], everything[-END:]
             self._pieces.clear()
 
+    def complete(self) -> bool:
+        """Whether nothing had to be left out."""
+        return self._head is None
+
     def part(self) -> bytes:
         """What was added; of too much, a document of the wanted fields that its ends hold."""
         return b"".join(self._pieces) if self._head is None else _from_ends(self._head, self._tail)
 
 
 class _Document:
-    """One JSON document, or an array whose items are the parts."""
+    """One JSON document, an array whose items are the parts, or documents each on a line of its own.
+
+    Lines are told by the first one: no line end stands inside a document that one line holds.
+    """
 
     def __init__(self, read: Read) -> None:
         self._read = read
         self._buffer = _Buffer()
+        self._lines: bool | None = None
 
     def add(self, data: bytes) -> None:
-        self._buffer.add(data)
+        if self._lines is None:
+            first, newline, rest = data.partition(b"\n")
+            self._buffer.add(first)
+            if not newline:
+                return
+            self._lines = self._buffer.complete() and _is_document(self._buffer.part())
+            data = newline + rest
+        if self._lines:
+            self._add_lines(data)
+        else:
+            self._buffer.add(data)
+
+    def _add_lines(self, data: bytes) -> None:
+        *whole, rest = data.split(b"\n")
+        for line in whole:
+            self._buffer.add(line)
+            self._take()
+        self._buffer.add(rest)
+
+    def _take(self) -> None:
+        data = self._buffer.part()
+        self._buffer.clear()
+        if data.strip():
+            self._read(data)
 
     def end(self) -> None:
         data = self._buffer.part()
         if not data.startswith(b"["):
-            self._read(data)
+            self._take()
             return
         for item in _items(data):
             self._read(item)
+
+
+def _is_document(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=_Object)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
+class _Object(msgspec.Struct):
+    """Any JSON object."""
 
 
 class _Events:

@@ -6,13 +6,12 @@ through :meth:`Exchange.feed` and say how the body ended.
 
 from __future__ import annotations
 
+import json
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any
 
-import msgspec
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Status, StatusCode
@@ -28,7 +27,9 @@ from otel_sessions.capture.formats.wire import USAGE_NAMES, Answer, Endpoint, Us
 BATCH = 64 * 1024
 """Bytes of a body that are kept before they are parsed, so that a chunk costs no more than an append."""
 
-_USAGE_FIELDS = tuple(item.name for item in fields(Usage) if item.name in USAGE_NAMES)
+_NO_TEXT = ("audio/", "image/", "video/")
+_PARSE, _FINISH, _END = guarded("capture.parse"), guarded("capture.finish"), guarded("capture.end")
+_USAGE_FIELDS = tuple(name for name in Usage.__struct_fields__ if name in USAGE_NAMES)
 
 
 class Exchange:
@@ -36,7 +37,7 @@ class Exchange:
 
     __slots__ = (
         "__weakref__", "_answer", "_body", "_chunks", "_clock", "_decode", "_endpoint", "_epoch", "_first",
-        "_recorder", "_size", "_span", "_started", "_status", "_streamed", "context", "done",
+        "_readable", "_recorder", "_size", "_span", "_started", "_status", "_streamed", "context", "done",
     )  # fmt: skip
 
     def __init__(
@@ -50,7 +51,8 @@ class Exchange:
         self._started, self._clock = started
         self._streamed = streamed
         self._answer = Answer()
-        self._body: Body | None = Body(self._read)
+        self._body: Body | None = None
+        self._readable = True
         self._chunks: list[bytes] = []
         self._size = 0
         self._first: int | None = None
@@ -65,10 +67,13 @@ class Exchange:
         if body:
             self._span.set_attributes(recorder.sent(body))
 
-    def answered(self, status: int, decode: Callable[[bytes], bytes] | None) -> None:
+    def answered(self, status: int, headers: Mapping[str, str], decode: Callable[[bytes], bytes] | None) -> None:
         """The headers of the response have arrived; its body is decoded with ``decode``."""
         self._status = status
         self._decode = decode
+        self._endpoint.headers(headers, self._answer)
+        if headers.get("content-type", "").startswith(_NO_TEXT):
+            self._readable = False
 
     def feed(self, chunk: bytes) -> None:
         """The next chunk of the body as it came over the wire."""
@@ -79,7 +84,8 @@ class Exchange:
         self._chunks.append(chunk)
         self._size += len(chunk)
         if self._size >= BATCH:
-            self._parse()
+            with _PARSE:
+                self._parse()
 
     def fail(self, error: BaseException) -> None:
         """The request got no response."""
@@ -101,13 +107,12 @@ class Exchange:
         reaper.closed(self)
         if self._epoch != reaper.epoch():
             return  # a forked child: the parent ends this span
-        with guarded("capture.finish"):
+        with _FINISH:
             self._conclude(end, error)
-        with guarded("capture.end"):
+        with _END:
             self._span.end(self._started + now - self._clock)
 
     def _conclude(self, end: str, error: BaseException | None) -> None:
-        self._parse()
         if self._end_body() and end == "closed":
             end = "complete"
         attributes = self._facts()
@@ -120,24 +125,34 @@ class Exchange:
         self._span.set_attributes(attributes)
 
     def _parse(self) -> None:
-        """Parse what was fed. A body that the host cannot decode either is not parsed any further."""
+        if data := self._decoded():
+            self._body = self._body or Body(self._read)
+            self._body.add(data)
+
+    def _decoded(self) -> bytes:
+        """What was fed. A body that the host cannot decode either is not parsed any further."""
         chunks, self._chunks, self._size = self._chunks, [], 0
-        if self._body is None or not chunks:
-            return
+        if not self._readable or not chunks:
+            return b""
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         try:
-            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            self._body.add(data if self._decode is None else self._decode(data))
+            return data if self._decode is None else self._decode(data)
         except Exception:  # noqa: BLE001 - a body may be anything
-            self._body = None
+            self._readable = False
+            return b""
 
     def _end_body(self) -> bool:
         """Parse what is left; whether the stream has said that it is over."""
-        body, self._body = self._body, None
-        if body is None:
-            return False
-        with guarded("capture.parse"):
+        with _PARSE:
+            data = self._decoded()
+            if self._body is None and data.startswith(b"{") and b"\n{" not in data:
+                self._read(data)  # the everyday case, one document in one batch, needs no framing
+                return False
+            body = self._body or Body(self._read)
+            body.add(data)
             body.end()
-        return body.said_done
+            return body.said_done
+        return False
 
     def _read(self, part: bytes) -> None:
         self._endpoint.read(part, self._answer)
@@ -158,23 +173,26 @@ class Exchange:
             names.RESPONSE_ID: answer.id,
             names.FINISH_REASONS: tuple(answer.finish_reasons.values()) or None,
             names.RESPONSE_SERVICE_TIER: answer.service_tier,
+            names.WEB_SEARCHES: answer.web_searches,
             names.HTTP_STATUS: self._status,
         }
         if self._streamed and self._first is not None:
             found[names.TIME_TO_FIRST_CHUNK] = (self._first - self._clock) / 1e9
         if self._status is not None and 300 <= self._status < 400:
             found[names.BILLABLE] = False  # sent elsewhere: no model has answered
-        if answer.usages:
-            found |= self._usage(answer.usages)
-        return {name: value for name, value in found.items() if value is not None}
+        stated = {name: value for name, value in found.items() if value is not None}
+        return stated | self._usage(answer.usages or answer.spare)
 
-    def _usage(self, raws: list[bytes]) -> dict[str, AttributeValue | None]:
+    def _usage(self, raws: list[bytes]) -> dict[str, AttributeValue]:
         decoded, raw = _merged(raws)
         usage = self._endpoint.usage(decoded)
-        found: dict[str, AttributeValue | None] = {USAGE_NAMES[name]: getattr(usage, name) for name in _USAGE_FIELDS}
-        found[names.RAW_USAGE] = raw
-        if usage.cost is not None:
-            found |= {names.COST: usage.cost, names.COST_STATUS: "provided"}
+        counts = ((USAGE_NAMES[name], getattr(usage, name)) for name in _USAGE_FIELDS)
+        found: dict[str, AttributeValue] = {name: value for name, value in counts if value is not None}
+        if raws:
+            found[names.RAW_USAGE] = raw
+        cost = self._answer.cost if usage.cost is None else usage.cost
+        if cost is not None:
+            found |= {names.COST: cost, names.COST_STATUS: "provided"}
         return found
 
 
@@ -185,7 +203,7 @@ def _merged(raws: list[bytes]) -> tuple[Mapping[str, Any], str]:
     merged: dict[str, Any] = {}
     for raw in raws:
         merged |= {key: value for key, value in mapping(plain(raw)).items() if value is not None}
-    return merged, msgspec.json.encode(merged).decode()
+    return merged, json.dumps(merged)
 
 
 def _cancels(error: BaseException) -> bool:

@@ -23,6 +23,7 @@ from otel_sessions.capture.request import Instrumentation, begin
 from otel_sessions.capture.target import Target
 
 MODULES = ("httpx", "httpx2")
+_TARGET, _START, _OBSERVE = guarded("capture.target"), guarded("capture.start"), guarded("capture.observe")
 _MARK = "_otel_sessions_original"
 
 
@@ -62,11 +63,11 @@ class HttpModule:
         self, response: Any, exchange: Exchange, stream: type, observed: Callable[[Any, Exchange], Any]
     ) -> None:
         """Have ``exchange`` see the body of ``response``, now if the transport has read it, else as the host reads it."""
-        with guarded("capture.observe"):
-            exchange.answered(response.status_code, self.decoder(response.headers))
+        with _OBSERVE:
             content = response.__dict__.get("_content")
+            decode = self.decoder(response.headers) if content is None else None
+            exchange.answered(response.status_code, response.headers, decode)
             if content is not None:
-                exchange.answered(response.status_code, None)
                 exchange.feed(content)
                 exchange.finish("complete")
                 return
@@ -86,6 +87,8 @@ def _decoded(decoders: list[Any], data: bytes) -> bytes:
 
 class _SyncShell:
     """Stands for a transport while one request is sent."""
+
+    __slots__ = ("_asked", "_http", "_inner", "_target")
 
     def __init__(self, inner: Any, target: Target, http: HttpModule, asked: Instrumentation) -> None:
         self._inner, self._target, self._http, self._asked = inner, target, http, asked
@@ -110,6 +113,8 @@ class _SyncShell:
 
 
 class _AsyncShell(_SyncShell):
+    __slots__ = ()
+
     async def handle_async_request(self, request: Any) -> Any:
         outgoing, exchange = _begin(self._http, self._target, request, self._asked)
         if exchange is None:
@@ -127,7 +132,7 @@ class _AsyncShell(_SyncShell):
 
 
 def _begin(http: HttpModule, target: Target, request: Any, asked: Instrumentation) -> tuple[Any, Exchange | None]:
-    with guarded("capture.start"):
+    with _START:
         return begin(http, target, request, asked)
     return request, None
 
@@ -233,7 +238,7 @@ def _patch(client: Any, shell: Callable[..., Any], http: HttpModule, asked: Inst
     @functools.wraps(original)
     def transport_for_url(self: Any, url: Any) -> Any:
         transport = original(self, url)
-        with guarded("capture.target"):
+        with _TARGET:
             target = target_of(url)
             return transport if target is None else shell(transport, target, http, asked)
         return transport

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from otel_sessions.base.values import Session
 from otel_sessions.capture import reaper
 from otel_sessions.capture.content import Recorder
 from otel_sessions.capture.exchange import Exchange
-from otel_sessions.capture.formats.wire import Call
+from otel_sessions.capture.formats.wire import Call, Endpoint, no_form
 from otel_sessions.capture.headers import Raw, split
 from otel_sessions.capture.target import Target, Targets
 
@@ -63,7 +64,7 @@ def begin(wire: Wire, target: Target, request: Any, asked: Instrumentation) -> t
     if request.method != "POST" or current.get(_SUPPRESSED) or current.get(_SUPPRESSED_PLAIN):
         return request, None
     body = request.__dict__.get("_content")  # a body that is yet to be streamed is left alone
-    call = target.endpoint.call(body) if body else _NO_CALL
+    call = _call(target.endpoint, request, body)
     if not target.certain and not call.fits:
         return request, None
     raw = request.headers.raw
@@ -77,10 +78,32 @@ def begin(wire: Wire, target: Target, request: Any, asked: Instrumentation) -> t
     return outgoing, _start(_Found(target, call, body, session), _place(session, ambient, current), asked)
 
 
+def _call(endpoint: Endpoint, request: Any, body: bytes | None) -> Call:
+    """What ``request`` asks for, in JSON or in the text fields of a form, whose files are not touched."""
+    if endpoint.form is no_form:
+        return endpoint.call(body) if body else _NO_CALL
+    if body:
+        form = {name.decode(): value.decode("utf-8", "replace") for name, value in _FORM_FIELD.findall(body)}
+        return endpoint.form(form) if form else endpoint.call(body)
+    fields = getattr(request.stream, "fields", ())
+    return endpoint.form({field.name: field.value for field in fields if isinstance(_value(field), str)})
+
+
+_FORM_FIELD = re.compile(rb'name="(model|stream)"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n')
+
+
+def _value(field: object) -> object:
+    return getattr(field, "value", None)
+
+
 def _place(session: Session | None, ambient: Session | None, current: Context) -> Context:
     if session is None:
         return current
-    return anchored(session, current) if session is ambient else placed(session, current)
+    if session is not ambient:
+        return placed(session, current)
+    # Entering the session has left a span or an anchor; only one that came as bare baggage has neither.
+    known = trace.get_current_span(current).get_span_context().is_valid
+    return current if known else anchored(session, current)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +119,8 @@ def _start(found: _Found, ctx: Context, asked: Instrumentation) -> Exchange | No
     model = call.model or target.model
     streamed = call.stream or target.endpoint.streams
     attributes: dict[str, AttributeValue] = {**target.attributes, **call.parameters}
+    if call.operation:
+        attributes[names.OPERATION] = call.operation
     if model:
         attributes[names.REQUEST_MODEL] = model
     if found.session:
@@ -103,7 +128,8 @@ def _start(found: _Found, ctx: Context, asked: Instrumentation) -> Exchange | No
     if streamed:
         attributes[names.REQUEST_STREAM] = True
     started = (time.time_ns(), time.perf_counter_ns())
-    name = f"{target.endpoint.operation} {model}" if model else target.endpoint.operation
+    operation = call.operation or target.endpoint.operation
+    name = f"{operation} {model}" if model else operation
     span = asked.tracer().start_span(name, ctx, SpanKind.CLIENT, attributes, start_time=started[0])
     if not span.is_recording():
         return None

@@ -39,6 +39,7 @@ _PROVIDERS = {
     "api.perplexity.ai": "perplexity",
     "api.cohere.com": "cohere",
     "api.cohere.ai": "cohere",
+    "bedrock-runtime": "aws.bedrock",
     "amazonaws.com": "aws.bedrock",
     "api.aws": "aws.bedrock",
     "ml.cloud.ibm.com": "ibm.watsonx.ai",
@@ -66,12 +67,33 @@ _PROVIDERS = {
     "api.z.ai": "zhipu",
     "open.bigmodel.cn": "zhipu",
     "api.minimax.io": "minimax",
+    "api.minimaxi.com": "minimax",
     "api.ai21.com": "ai21",
     "api.jina.ai": "jina",
-    "localhost:11434": "ollama",
-    "127.0.0.1:11434": "ollama",
+    "ollama.com": "ollama",
+    ":11434": "ollama",
+    "api.replicate.com": "replicate",
+    "ai-gateway.vercel.sh": "vercel",
+    "gateway.ai.cloudflare.com": "cloudflare",
+    "api.cloudflare.com": "cloudflare",
+    "api.githubcopilot.com": "github-copilot",
+    "api.meta.ai": "meta",
+    "api.llama.com": "meta",
+    "api.arcee.ai": "arcee",
+    "inference.baseten.co": "baseten",
+    "api.doubleword.ai": "doubleword",
+    "oai.endpoints.kepler.ai.cloud.ovh.net": "ovhcloud",
+    "cloud.databricks.com": "databricks",
+    "azuredatabricks.net": "databricks",
+    "gcp.databricks.com": "databricks",
+    "modal.run": "modal",
+    "modal.direct": "modal",
 }
-_OPEN_HOSTS = {"amazonaws.com", "api.aws", "localhost:11434", "127.0.0.1:11434"}
+_OPEN_HOSTS = {
+    "amazonaws.com", "api.aws", ":11434", "modal.run", "modal.direct", "api.cloudflare.com", "cloud.databricks.com",
+    "azuredatabricks.net", "gcp.databricks.com", "router.huggingface.co", "api-inference.huggingface.co",
+    "endpoints.huggingface.cloud",
+}  # fmt: skip
 """Hosts that serve anything: the name gives the provider, the body must still fit."""
 _FORWARD_HOSTS = ("helicone.ai",)
 """A proxy that lives by the headers which are stripped elsewhere."""
@@ -100,7 +122,8 @@ class Targets:
     """Finds the target of a URL; remembers those it found, without their query strings."""
 
     def __init__(self, settings: Settings) -> None:
-        self._llm = frozenset(settings.llm_hosts)
+        listed = (host.partition("=") for host in settings.llm_hosts)
+        self._llm = {host.strip(): provider.strip() or None for host, _, provider in listed}
         self._ignored = frozenset(settings.ignore_hosts)
         self._forward = frozenset(settings.forward_hosts)
         self._known: dict[tuple[str, int | None, bytes], Target | None] = {}
@@ -122,26 +145,30 @@ class Targets:
         return target
 
     def _find(self, host: str, port: int, path: str) -> Target | None:
-        endpoint, model = _endpoint(path)
         addresses = (host, f"{host}:{port}")
-        if endpoint is None or not self._ignored.isdisjoint(addresses):
+        if not self._ignored.isdisjoint(addresses):
             return None
-        suffixes = (*_suffixes(host), addresses[1])
+        suffixes = (*_suffixes(host), f":{port}")
         known = next((suffix for suffix in suffixes if suffix in _PROVIDERS), None)
-        provider = endpoint.provider if known is None else _provider(_PROVIDERS[known], path)
+        listed = next((address for address in addresses[::-1] if address in self._llm), None)
+        provider = (listed and self._llm[listed]) or (known and _provider(_PROVIDERS[known], path))
+        endpoint, model = _endpoint(path, provider, anyone=listed is not None and provider is None)
+        if endpoint is None:
+            return None
         target = Target(
             endpoint=endpoint,
-            provider=provider,
-            certain=not self._llm.isdisjoint(addresses) or (known is not None and known not in _OPEN_HOSTS),
+            provider=provider or endpoint.provider,
+            certain=listed is not None or (known is not None and known not in _OPEN_HOSTS),
             forward=not self._forward.isdisjoint(addresses) or any(suffix in _FORWARD_HOSTS for suffix in suffixes),
             model=model,
         )
         return replace(target, attributes=_attributes(target, host, port))
 
 
-def _endpoint(path: str) -> tuple[Endpoint | None, str | None]:
+def _endpoint(path: str, provider: str | None, *, anyone: bool) -> tuple[Endpoint | None, str | None]:
+    """The first end point whose path it is; of those that are some provider's own, only ``provider``'s or ``anyone``'s."""
     for endpoint in ENDPOINTS:
-        if match := endpoint.pattern.search(path):
+        if (not endpoint.only or provider in endpoint.only or anyone) and (match := endpoint.pattern.search(path)):
             return endpoint, text(match.groupdict().get("model")) or _deployment(path)
     return None, None
 
@@ -154,8 +181,10 @@ def _deployment(path: str) -> str | None:
 def _suffixes(host: str) -> Iterable[str]:
     labels = host.split(".")
     suffixes = [".".join(labels[start:]) for start in range(len(labels))]
-    # Vertex AI and DashScope put the region before a dash: europe-west1-aiplatform.googleapis.com.
-    return [*suffixes, *(["aiplatform.googleapis.com"] if host.endswith("-aiplatform.googleapis.com") else [])]
+    # Vertex AI puts the region before a dash: europe-west1-aiplatform.googleapis.com. Bedrock has it in the middle.
+    vertex = ["aiplatform.googleapis.com"] if host.endswith("-aiplatform.googleapis.com") else []
+    bedrock = ["bedrock-runtime"] if host.startswith("bedrock-runtime") and host.endswith(".amazonaws.com") else []
+    return [*bedrock, *suffixes, *vertex]
 
 
 def _provider(provider: str, path: str) -> str:

@@ -1,15 +1,44 @@
 """The wire formats, one file each. A new provider with its own format is one file and one line here.
 
-wire       what a format is made of
-openai     chat completions, completions, embeddings, Responses
-anthropic  messages
-gemini     generateContent, embedContent
+wire          what a format is made of
+openai        chat completions, completions, embeddings, Responses, of all who speak so
+media         OpenAI's images, speech, transcription, moderation
+anthropic     messages
+gemini        generateContent, embeddings
+interactions  Google's Interactions API
+bedrock       Converse, InvokeModel
+cohere        chat, generate, embed
+rerank        ranking, whoever does it
+mistral       conversations, OCR
+ollama        chat, generate, embed
+watsonx       text generation, chat, embeddings
+huggingface   text generation servers
+replicate     predictions
 """
 
 from __future__ import annotations
 
-from otel_sessions.capture.formats import anthropic, gemini, openai
+from otel_sessions.capture.formats import (
+    anthropic,
+    bedrock,
+    cohere,
+    gemini,
+    huggingface,
+    interactions,
+    media,
+    mistral,
+    ollama,
+    openai,
+    replicate,
+    rerank,
+    watsonx,
+)
 from otel_sessions.capture.formats.wire import Endpoint
 
-ENDPOINTS: tuple[Endpoint, ...] = (*openai.ENDPOINTS, *anthropic.ENDPOINTS, *gemini.ENDPOINTS)
-"""In the order in which they are tried: the first whose path matches is taken."""
+_FORMATS = (
+    openai, anthropic, gemini, interactions, bedrock, media, cohere, rerank, mistral, ollama, watsonx, huggingface,
+    replicate,
+)  # fmt: skip
+
+ENDPOINTS: tuple[Endpoint, ...] = tuple(endpoint for form in _FORMATS for endpoint in form.ENDPOINTS)
+"""In the order in which they are tried: the first whose path matches, on such a host, is taken."""

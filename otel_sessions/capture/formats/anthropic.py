@@ -1,8 +1,9 @@
-"""Anthropic's wire format: messages, also through Vertex AI.
+"""Anthropic's wire format: messages, also through Vertex AI and Azure, and the text completions of old.
 
 Usage (https://docs.anthropic.com/en/api/messages): ``input_tokens`` leaves cached reads and writes out, so they are
 added. A stream states the input side in ``message_start`` and the cumulative output in ``message_delta``; the last
-value of each field stands.
+value of each field stands. What a compaction inside the call cost stands in ``iterations`` alone, so it is added; an
+advisor's tokens, there too, are billed as another model's and are not. Text completions state no usage.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from otel_sessions.capture.formats.wire import (
     Usage,
     decode,
     mapping,
+    number,
     objects,
     parameters,
     part_of,
@@ -36,10 +38,12 @@ class _Request(msgspec.Struct):
     model: Any = None
     stream: Any = None
     max_tokens: Any = None
+    max_tokens_to_sample: Any = None
     temperature: Any = None
     top_p: Any = None
     service_tier: Any = None
     messages: msgspec.Raw = NOTHING
+    prompt: msgspec.Raw = NOTHING
 
 
 class _Message(msgspec.Struct):
@@ -57,16 +61,16 @@ class _Event(_Message):
 
 
 def call(body: bytes) -> Call:
-    """Body of a messages request."""
+    """Body of a request for a message or a text completion."""
     found = decode(_Request, body)
     if found is None:
         return Call()
     return Call(
         model=text(found.model),
         stream=found.stream is True,
-        fits=isinstance(found.model, str) and starts(found.messages, b"["),
+        fits=isinstance(found.model, str) and (starts(found.messages, b"[") or starts(found.prompt, b'"')),
         parameters=parameters(
-            max_tokens=found.max_tokens,
+            max_tokens=found.max_tokens or found.max_tokens_to_sample,
             temperature=found.temperature,
             top_p=found.top_p,
             service_tier=found.service_tier,
@@ -94,15 +98,31 @@ def _take(part: _Message, answer: Answer) -> None:
 
 def usage(raw: Mapping[str, Any]) -> Usage:
     """Inclusive totals from Anthropic's exclusive ones."""
-    cached, written = tokens(raw.get("cache_read_input_tokens")), tokens(raw.get("cache_creation_input_tokens"))
-    fresh = tokens(raw.get("input_tokens"))
+    billed = [raw, *(item for item in objects(raw.get("iterations")) if item.get("type") == "compaction")]
+    fresh, cached = _sum(billed, "input_tokens"), _sum(billed, "cache_read_input_tokens")
+    written = _sum(billed, "cache_creation_input_tokens")
     return Usage(
         input=None if fresh is None else total(fresh, cached, written),
-        output=tokens(raw.get("output_tokens")),
+        output=_sum(billed, "output_tokens"),
         cache_read=cached,
         cache_write=written,
-        cache_write_1h=tokens(part_of(raw, "cache_creation").get("ephemeral_1h_input_tokens")),
+        cache_write_1h=_sum([part_of(item, "cache_creation") for item in billed], "ephemeral_1h_input_tokens"),
+        reasoning=tokens(part_of(raw, "output_tokens_details").get("thinking_tokens")),
+        web_searches=tokens(part_of(raw, "server_tool_use").get("web_search_requests")),
+        service_tier=text(raw.get("service_tier")),
+        speed=text(raw.get("speed")),
+        cost=_cost(raw),
     )
+
+
+def _sum(items: Sequence[Mapping[str, Any]], key: str) -> int | None:
+    return total(*(tokens(item.get(key)) for item in items))
+
+
+def _cost(raw: Mapping[str, Any]) -> float | None:
+    """USD, which OpenRouter states on this end point too."""
+    cost = number(raw.get("cost"))
+    return None if cost is None or cost < 0 else float(cost)
 
 
 # Content
@@ -179,18 +199,14 @@ def _add_block(blocks: dict[Any, dict[str, Any]], part: Mapping[str, Any]) -> No
 
 _VERTEX = "/publishers/anthropic/models/(?P<model>(?!count-tokens)[^/:]+)"
 
+_ANTHROPIC = "anthropic"
+
 ENDPOINTS = (
-    Endpoint("chat", "anthropic", "/v1/messages", call, read, usage, sent=sent, received=received),
-    Endpoint("chat", "anthropic", f"{_VERTEX}:rawPredict", call, read, usage, sent=sent, received=received),
+    Endpoint("chat", _ANTHROPIC, "/v1/messages", call, read, usage, sent=sent, received=received),
+    Endpoint("chat", _ANTHROPIC, f"{_VERTEX}:rawPredict", call, read, usage, sent=sent, received=received),
     Endpoint(
-        "chat",
-        "anthropic",
-        f"{_VERTEX}:streamRawPredict",
-        call,
-        read,
-        usage,
-        streams=True,
-        sent=sent,
-        received=received,
+        "chat", _ANTHROPIC, f"{_VERTEX}:streamRawPredict", call, read, usage,
+        streams=True, sent=sent, received=received,
     ),
-)
+    Endpoint("text_completion", _ANTHROPIC, "/v1/complete", call, read, usage),
+)  # fmt: skip

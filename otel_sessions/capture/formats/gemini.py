@@ -1,12 +1,15 @@
-"""Google's wire format: generateContent and embedContent, on the Gemini API and on Vertex AI.
+"""Google's wire format: generateContent and embeddings, on the Gemini API and on Vertex AI.
 
 Usage (https://ai.google.dev/api/generate-content#UsageMetadata): thoughts are counted beside the candidates and tool
 results beside the prompt, so they are added; cached content is part of the prompt. Every chunk of a stream carries
-the usage so far; the last one stands. A stream is SSE with ``alt=sse``, else one JSON array that grows.
+the usage so far; the last one stands. A stream is SSE with ``alt=sse``, else one JSON array that grows. Up to Gemini
+2.5 a grounded answer is billed once, from Gemini 3 on by its searches. Vertex AI's ``predict`` states tokens per
+embedding; images that it makes are billed by the piece.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,12 +45,18 @@ class _Request(msgspec.Struct, rename="camel"):
     contents: msgspec.Raw = NOTHING
     content: msgspec.Raw = NOTHING
     requests: msgspec.Raw = NOTHING
+    instances: msgspec.Raw = NOTHING
     generation_config: _Config | None = None
+
+
+class _Grounding(msgspec.Struct, rename="camel"):
+    web_search_queries: Any = None
 
 
 class _Candidate(msgspec.Struct, rename="camel"):
     index: Any = None
     finish_reason: Any = None
+    grounding_metadata: _Grounding | None = None
 
 
 class _Chunk(msgspec.Struct, rename="camel"):
@@ -55,6 +64,8 @@ class _Chunk(msgspec.Struct, rename="camel"):
     usage_metadata: msgspec.Raw = NOTHING
     model_version: Any = None
     response_id: Any = None
+    predictions: Any = None
+    prompt_feedback: Any = None
     error: Any = None
 
 
@@ -64,7 +75,7 @@ def call(body: bytes) -> Call:
     if found is None:
         return Call()
     config = found.generation_config or _Config()
-    shapes = (found.contents, found.content, found.requests)
+    shapes = (found.contents, found.content, found.requests, found.instances)
     return Call(
         fits=any(starts(shape, b"[", b"{", b'"') for shape in shapes),
         parameters=parameters(max_tokens=config.max_output_tokens, temperature=config.temperature, top_p=config.top_p),
@@ -79,27 +90,62 @@ def read(data: bytes, answer: Answer) -> None:
     answer.name(chunk.model_version, chunk.response_id)
     for candidate in chunk.candidates or ():
         answer.finish(candidate.index, candidate.finish_reason)
+        _search(candidate.grounding_metadata, answer)
+    answer.finish(0, mapping(chunk.prompt_feedback).get("blockReason"))
     answer.use(chunk.usage_metadata)
+    answer.use_counts({"token_count": total(*map(_embedded, objects(chunk.predictions)))})
     if chunk.error:
         error = mapping(chunk.error)
         answer.fail(error.get("status"), error.get("code"))
 
 
+def _search(grounding: _Grounding | None, answer: Answer) -> None:
+    queries = grounding.web_search_queries if grounding else None
+    made = len({query for query in queries if isinstance(query, str) and query}) if isinstance(queries, list) else 0
+    if made:
+        once = _BILLED_ONCE.search(answer.model or "")
+        answer.web_searches = 1 if once else max(made, answer.web_searches or 0)
+
+
+_BILLED_ONCE = re.compile(r"gemini-[12]\.")
+
+
+def _embedded(prediction: Mapping[str, Any]) -> int | None:
+    return tokens(part_of(part_of(prediction, "embeddings"), "statistics").get("token_count"))
+
+
 def usage(raw: Mapping[str, Any]) -> Usage:
     """Inclusive totals from ``usageMetadata``."""
     thoughts = tokens(raw.get("thoughtsTokenCount"))
+    given = (*objects(raw.get("promptTokensDetails")), *objects(raw.get("toolUsePromptTokensDetails")))
+    made, cached = objects(raw.get("candidatesTokensDetails")), objects(raw.get("cacheTokensDetails"))
+    prompt = total(tokens(raw.get("promptTokenCount")), tokens(raw.get("toolUsePromptTokenCount")))
     return Usage(
-        input=total(tokens(raw.get("promptTokenCount")), tokens(raw.get("toolUsePromptTokenCount"))),
+        input=tokens(raw.get("token_count")) if prompt is None else prompt,
         output=total(tokens(raw.get("candidatesTokenCount")), thoughts),
         cache_read=tokens(raw.get("cachedContentTokenCount")),
         reasoning=thoughts,
-        audio_input=_audio(raw.get("promptTokensDetails")),
-        audio_output=_audio(raw.get("candidatesTokensDetails")),
+        audio_input=_of(given, "AUDIO"),
+        audio_output=_of(made, "AUDIO"),
+        image_input=_of(given, "IMAGE", "DOCUMENT"),
+        image_output=_of(made, "IMAGE", "DOCUMENT"),
+        video_input=_of(given, "VIDEO"),
+        video_output=_of(made, "VIDEO"),
+        cached_audio=_of(cached, "AUDIO"),
+        cached_image=_of(cached, "IMAGE", "DOCUMENT"),
+        service_tier=_tier(raw),
     )
 
 
-def _audio(details: object) -> int | None:
-    return total(*(tokens(item.get("tokenCount")) for item in objects(details) if item.get("modality") == "AUDIO"))
+def _of(details: Sequence[Mapping[str, Any]], *modalities: str) -> int | None:
+    """Tokens of the modalities. A document's pages are read as images."""
+    return total(*(tokens(item.get("tokenCount")) for item in details if item.get("modality") in modalities))
+
+
+def _tier(raw: Mapping[str, Any]) -> str | None:
+    """``flex``, ``priority`` and so on, as both services spell it."""
+    stated = text(raw.get("serviceTier")) or text(raw.get("trafficType"))
+    return stated.lower().removeprefix("on_demand_") if stated else None
 
 
 # Content
@@ -168,4 +214,6 @@ ENDPOINTS = (
         streams=True, sent=sent, received=received,
     ),
     Endpoint("embeddings", _GEMINI, f"{_MODEL}:(?:embedContent|batchEmbedContents)", call, read, usage, sent=sent),
+    Endpoint("embeddings", _GEMINI, "/(?P<model>[^/:]*(?:embed|gecko)[^/:]*):predict", call, read, usage),
+    Endpoint("generate_content", _GEMINI, "/(?P<model>imag[^/:]*):predict", call, read, usage),
 )  # fmt: skip

@@ -51,6 +51,7 @@ class _Request(msgspec.Struct):
     messages: msgspec.Raw = NOTHING
     prompt: msgspec.Raw = NOTHING
     input: msgspec.Raw = NOTHING
+    questions: msgspec.Raw = NOTHING
 
 
 class _Choice(msgspec.Struct):
@@ -76,10 +77,20 @@ class _Reason(msgspec.Struct):
     reason: Any = None
 
 
+class _Action(msgspec.Struct):
+    type: Any = None
+
+
+class _OutputItem(msgspec.Struct):
+    type: Any = None
+    action: _Action | None = None
+
+
 class _Response(msgspec.Struct):
     id: Any = None
     model: Any = None
     status: Any = None
+    output: list[_OutputItem] | None = None
     usage: msgspec.Raw = NOTHING
     error: Any = None
     incomplete_details: _Reason | None = None
@@ -113,7 +124,8 @@ def _call(body: bytes, *shapes: str) -> Call:
     )
 
 
-def _chat_call(body: bytes) -> Call:
+def chat_call(body: bytes) -> Call:
+    """Body of a request for a chat completion."""
     return _call(body, "messages")
 
 
@@ -121,8 +133,13 @@ def _completions_call(body: bytes) -> Call:
     return _call(body, "prompt")
 
 
-def _input_call(body: bytes) -> Call:
+def input_call(body: bytes) -> Call:
+    """Body of a request with ``model`` and ``input``, or ``prompt``; not of a kind that must ask for usage."""
     return replace(_call(body, "input", "prompt"), lacks_usage=False)
+
+
+def _decision_call(body: bytes) -> Call:
+    return replace(_call(body, "questions"), lacks_usage=False)
 
 
 def read_part(data: bytes, answer: Answer) -> None:
@@ -156,6 +173,7 @@ def read_response(data: bytes, answer: Answer) -> None:
     answer.name(found.model, found.id)
     answer.service_tier = text(found.service_tier) or answer.service_tier
     answer.use(found.usage)
+    answer.web_searches = _searched(found.output) or answer.web_searches
     if found.status in {"completed", "incomplete", "failed", "cancelled"}:
         answer.finish(0, (found.incomplete_details and found.incomplete_details.reason) or found.status)
     if found.error:
@@ -163,28 +181,70 @@ def read_response(data: bytes, answer: Answer) -> None:
         answer.fail(error.get("code"), error.get("type"))
 
 
+def _searched(output: Sequence[_OutputItem] | None) -> int:
+    """Searches among the output items; opening a page that was found is not billed."""
+    calls = (item for item in output or () if item.type == "web_search_call")
+    return sum(item.action is None or item.action.type in {None, "search"} for item in calls)
+
+
 def usage(raw: Mapping[str, Any]) -> Usage:
     """Both namings: ``prompt_tokens``/``completion_tokens`` and ``input_tokens``/``output_tokens``."""
-    inputs = _details(raw, "prompt_tokens_details", "input_tokens_details", "prompt_token_details")
-    outputs = _details(raw, "completion_tokens_details", "output_tokens_details")
-    given = _first(raw, "prompt_tokens", "input_tokens")
-    output = _first(raw, "completion_tokens", "output_tokens")
-    reasoning = _first(outputs, "reasoning_tokens")
-    whole = _first(raw, "total_tokens")
-    if given is None and output is None:
-        given = whole  # Voyage's embeddings state nothing else
-    if reasoning and whole is not None and whole == total(given, output, reasoning):
-        output = total(output, reasoning)
+    inputs = _details(
+        raw, "prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details"
+    )
+    outputs = _details(
+        raw, "completion_tokens_details", "output_tokens_details", "completion_token_details", "output_token_details"
+    )
+    cached = part_of(inputs, "cached_tokens_details")
+    given, output, reasoning = _totals(raw, _first({**raw, **outputs}, "reasoning_tokens"))
     return Usage(
         input=given,
         output=output,
-        cache_read=_first({**raw, **inputs}, "cached_tokens", "prompt_cache_hit_tokens"),
+        cache_read=_first({**raw, **inputs}, *_CACHE_READS),
         cache_write=_first(inputs, "cache_write_tokens"),
         reasoning=reasoning,
         audio_input=_first(inputs, "audio_tokens"),
         audio_output=_first(outputs, "audio_tokens"),
+        image_input=_first(inputs, "image_tokens"),
+        image_output=_first(outputs, "image_tokens"),
+        video_input=_first(inputs, "video_tokens"),
+        cached_audio=_first(cached, "audio_tokens"),
+        cached_image=_first(cached, "image_tokens"),
+        web_searches=_searches(raw),
         cost=_cost(raw),
     )
+
+
+_CACHE_READS = (
+    "cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cache_read_tokens",
+    "cached_prompt_text_tokens",
+)  # fmt: skip
+
+
+def _totals(raw: Mapping[str, Any], reasoning: int | None) -> tuple[int | None, int | None, int | None]:
+    """Inclusive input and output, and the reasoning in the latter."""
+    # What Mistral's connectors read is neither prompt nor completion, but part of the total.
+    given = total(_first(raw, "prompt_tokens", "input_tokens"), _first(raw, "connector_tokens"))
+    output = _first(raw, "completion_tokens", "output_tokens")
+    whole = _first(raw, "total_tokens")
+    if given is None and output is None:
+        given = whole  # Voyage's and Jina's embeddings and rankings state nothing else
+    # xAI by its total, Perplexity's deep research by more reasoning than completion.
+    if reasoning and (whole == total(given, output, reasoning) or reasoning > (output or 0)):
+        output = total(output, reasoning)
+    return given, output, reasoning
+
+
+def _searches(raw: Mapping[str, Any]) -> int | None:
+    """Perplexity, OpenRouter, xAI, Mistral's connectors, Perplexity's agents."""
+    found = {
+        **part_of(raw, "connectors"),
+        **part_of(part_of(raw, "tool_calls_details"), "search_web"),
+        **part_of(raw, "server_side_tool_usage_details"),
+        **part_of(raw, "server_tool_use"),
+        **raw,
+    }
+    return _first(found, "num_search_queries", "web_search_requests", "web_search_calls", "web_search", "invocation")
 
 
 def _details(raw: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
@@ -196,13 +256,22 @@ def _first(raw: Mapping[str, Any], *keys: str) -> int | None:
 
 
 def _cost(raw: Mapping[str, Any]) -> float | None:
-    """OpenRouter states USD; with the user's own provider key, its fee and the provider's cost apart."""
+    """USD, where the answer states it: OpenRouter, Perplexity (an object), xAI (in ticks), DeepInfra."""
     stated = raw.get("cost")
     cost = number(part_of(raw, "cost").get("total_cost") if isinstance(stated, Mapping) else stated)
+    if cost is None and (ticks := number(raw.get("cost_in_usd_ticks"))) is not None:
+        cost = ticks / _TICKS
+    if cost is None:
+        cost = number(raw.get("estimated_cost"))
     if cost is None or cost < 0:
         return None
+    # With the user's own provider key OpenRouter states its fee and the provider's cost apart.
     upstream = number(part_of(raw, "cost_details").get("upstream_inference_cost")) if raw.get("is_byok") else None
     return float(cost + (upstream or 0))
+
+
+_TICKS = 10**10
+"""xAI's ticks in a dollar, https://docs.x.ai/developers/cost-tracking."""
 
 
 # Content
@@ -318,16 +387,21 @@ _OPENAI = "openai"
 
 ENDPOINTS = (
     Endpoint(
-        "chat", _OPENAI, "/(?:chat|agents)/completions", _chat_call, read_part, usage,
+        "chat", _OPENAI, "/(?:chat|agents)/completions", chat_call, read_part, usage,
         sent=chat_sent, received=chat_received,
     ),
     Endpoint(
         "text_completion", _OPENAI, "/completions", _completions_call, read_part, usage,
         sent=prompt_sent, received=chat_received,
     ),
-    Endpoint("embeddings", _OPENAI, "/embeddings", _input_call, read_part, usage, sent=prompt_sent),
+    Endpoint("embeddings", _OPENAI, "/embeddings", input_call, read_part, usage, sent=prompt_sent),
     Endpoint(
-        "chat", _OPENAI, "/responses", _input_call, read_response, usage,
+        "chat", _OPENAI, "/responses(?:/compact)?", input_call, read_response, usage,
         sent=response_sent, received=response_received,
+    ),
+    Endpoint("generate_content", _OPENAI, "/decisions", _decision_call, read_part, usage),
+    Endpoint(
+        "chat", "databricks", "/serving-endpoints/(?P<model>[^/]+)/invocations", chat_call, read_part, usage,
+        only=("databricks",), sent=chat_sent, received=chat_received,
     ),
 )  # fmt: skip

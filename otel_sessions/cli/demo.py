@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from types import ModuleType
 
 import click
-from rich.text import Text
 
 import otel_sessions
 from otel_sessions.base.errors import OtelSessionsError, StoreUnavailableError
@@ -28,8 +28,7 @@ _INTRODUCTION = (
 @click.pass_obj
 def demo(run: Run) -> None:
     """Run an agent offline on real SDKs, then show its session."""
-    run.output.entry(Text(""), Text(_INTRODUCTION))
-    run.output.lines([""])
+    run.output.lines([*textwrap.wrap(_INTRODUCTION, min(run.output.width, 100)), ""])
     agent = _agent()
     dsn = _usable(run, run.settings.store_dsn)
     with open_store(dsn) as store:

@@ -8,6 +8,7 @@
     │   ├── StoreUnavailableError  passing: try again later
     │   ├── SchemaError            the schema is missing, changed, or newer than this package
     │   └── ForkedStoreError       a chDB store was used in a forked child
+    ├── SpoolError        the spool on disk cannot be read or written
     └── NotFoundError     a session id that the store does not hold
 
 None of them is raised inside the host's request path.
@@ -45,6 +46,10 @@ class SchemaError(StoreError):
 
 class ForkedStoreError(StoreError):
     """A chDB store was opened in the parent process; the engine hangs in a forked child."""
+
+
+class SpoolError(OtelSessionsError):
+    """The spool cannot be used now: full, read-only, busy, or the disk fails."""
 
 
 class NotFoundError(OtelSessionsError, LookupError):

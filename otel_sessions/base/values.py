@@ -43,14 +43,24 @@ def normalize_properties(raw: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class FlushResult:
-    """Where the spans of this process stand, in spans since :func:`otel_sessions.configure`.
+    """Where the spans of this process stand, in spans since :func:`otel_sessions.configure`. Each is in one place.
 
-    ``delivered`` are in the store, ``pending`` are still on their way, ``dropped`` are lost (the log says why).
+    ``delivered`` are in the store, ``pending`` are still on their way, ``pending_disk`` of them safe in the spool.
+    ``dropped`` are lost, ``dropped_reasons`` says why. ``recovered`` spans belong to processes that had ended: this
+    one delivered them from the spool; they are in none of the other numbers.
     """
 
     delivered: int = 0
     pending: int = 0
     dropped: int = 0
+    pending_disk: int = 0
+    recovered: int = 0
+    dropped_reasons: Mapping[str, int] = field(default_factory=dict, compare=False)
+
+    @property
+    def pending_memory(self) -> int:
+        """Pending spans that a kill of the process would lose."""
+        return self.pending - self.pending_disk
 
     @property
     def ok(self) -> bool:

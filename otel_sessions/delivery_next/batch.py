@@ -1,0 +1,58 @@
+"""What travels between the stages after the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+Stage = Callable[[ReadableSpan], ReadableSpan]
+Encode = Callable[[Sequence[ReadableSpan]], bytes]
+Send = Callable[[Any, str], object]
+"""Takes the body of a batch (spans, or bytes where the delivery encodes) and its token.
+
+Raises StoreUnavailableError if the same call may succeed later; any other exception is taken as final.
+"""
+Confirm = Callable[[bytes, str], bool]
+"""Says whether the destination already holds the batch with this body and token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in spans, age in seconds; see the settings of the same names."""
+
+    queue_size: int = 65_536
+    batch_size: int = 4_096
+    batch_age_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How spans become a batch: the stages each passes, the encoding (None: batches are spans), the limits."""
+
+    limits: Limits
+    stages: tuple[Stage, ...] = ()
+    encode: Encode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Spans that are sent together, always under the same token.
+
+    ``on_disk`` tells whether it lies in the spool or only in memory. ``own`` is False for what a process that ended left behind.
+    ``attempts`` counts the sends so far, ``attempted_at`` is the time of the last one in Unix seconds.
+    """
+
+    token: str
+    spans: int
+    body: Any
+    on_disk: bool = False
+    own: bool = True
+    attempts: int = 0
+    attempted_at: float = 0.0
+
+    def tried(self, now: float) -> Self:
+        """The batch after one more attempt."""
+        return replace(self, attempts=self.attempts + 1, attempted_at=now)

@@ -1,0 +1,242 @@
+"""The stages as one span processor, and its life: threads, forks, the end of the process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+
+from otel_sessions.base.errors import SpoolError
+from otel_sessions.base.guard import count, guarded, logger
+from otel_sessions.base.values import FlushResult
+from otel_sessions.delivery_next.batch import Confirm, Encode, Limits, Recipe, Send, Stage
+from otel_sessions.delivery_next.batcher import Batcher
+from otel_sessions.delivery_next.intake import Intake
+from otel_sessions.delivery_next.ledger import Ledger
+from otel_sessions.delivery_next.metrics import observe
+from otel_sessions.delivery_next.outbox import Outbox
+from otel_sessions.delivery_next.sender import Sender
+from otel_sessions.delivery_next.spool import Spool, SpoolPlace
+
+_PUSH_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The stages of one process; a forked child makes its own."""
+
+    intake: Intake
+    ledger: Ledger
+    outbox: Outbox
+    batcher: Batcher
+    sender: Sender
+
+
+class Delivery(SpanProcessor):
+    """Sends every span that ends to one destination, in batches, off the caller's thread.
+
+    ``destination`` names it in the log. ``send`` gets spans, or with ``encode`` its bytes. ``spool`` keeps batches on
+    disk until they are sent, and needs ``encode``. ``confirm`` is asked before a batch is sent again long after.
+    The threads start with the first span, or at once if the spool holds something. A forked child starts empty, with
+    threads of its own, and leaves the parent's spans to the parent.
+    """
+
+    def __init__(  # noqa: PLR0913 - a destination and what to do on the way there
+        self,
+        destination: str,
+        send: Send,
+        *,
+        stages: tuple[Stage, ...] = (),
+        limits: Limits | None = None,
+        encode: Encode | None = None,
+        spool: SpoolPlace | None = None,
+        confirm: Confirm | None = None,
+    ) -> None:
+        if spool is not None and encode is None:
+            raise ValueError("a spool keeps bytes: give encode")
+        self._destination = destination
+        self._send = send
+        self._limits = limits or Limits()
+        self._recipe = Recipe(self._limits, stages, encode)
+        self._place = spool
+        self._confirm = confirm
+        self._closed = False
+        self._ended = False
+        self._reset()
+        _ALIVE.add(self)
+        observe(destination, weakref.WeakMethod(self.result))
+        if spool is not None:
+            self._recover()
+
+    def _reset(self) -> None:
+        self._threads: tuple[threading.Thread, ...] = ()
+        self._starting = threading.Lock()
+        intake = Intake(self._limits.queue_size)
+        ledger = Ledger(intake)
+        outbox = Outbox(ledger, Spool(self._place) if self._place else None)
+        sender = Sender(self._destination, ledger, outbox, self._send, self._confirm)
+        batcher = Batcher(self._recipe, ledger, outbox, sender.wake)
+        self._parts = _Parts(intake, ledger, outbox, batcher, sender)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Take ``span`` if it is sampled; when the queue is full it is dropped and counted."""
+        context = span.context
+        if context is None or not context.trace_flags.sampled:
+            return
+        parts = self._parts
+        if self._closed:
+            parts.intake.refuse("closed")
+            return
+        waiting = parts.intake.offer(span)
+        if not self._threads:
+            self._start()
+        if waiting == self._limits.batch_size:
+            parts.batcher.wake()
+
+    def flush(self, timeout: float) -> FlushResult:
+        """Send what is waiting now and wait until it arrived or was dropped, at most ``timeout`` seconds."""
+        self._hurry(lambda: not self._parts.ledger.pending(), timeout)
+        return self.result()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """True if nothing is pending after at most ``timeout_millis``."""
+        return self.flush(timeout_millis / 1000).pending == 0
+
+    def result(self) -> FlushResult:
+        """Where the spans stand now."""
+        if self._ended:
+            # A thread that was inside on_end during the shutdown may have put its span in too late.
+            self._parts.ledger.drop_waiting("closed")
+        return self._parts.ledger.result()
+
+    def shutdown(self, timeout: float = 5.0) -> None:
+        """Take no more spans and send what is waiting for at most ``timeout`` seconds.
+
+        What is left stays in the spool for the next process; without a spool it is dropped and counted. With one,
+        this does not wait for a destination that is away.
+        """
+        if self._closed:
+            return
+        deadline = time.monotonic() + timeout
+        self._hurry(self._is_safe, timeout)
+        self._closed = True
+        parts = self._parts
+        parts.batcher.close()
+        parts.sender.close()
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        # Here and not in a thread: at the end of the interpreter no thread may have been started at all.
+        with guarded("shutdown"):
+            parts.batcher.drain()
+            if lost := parts.outbox.close("shutdown"):
+                count("dropped.shutdown", "otel-sessions: %d spans for %s dropped (shutdown)", lost, self._destination)
+        self._ended = True
+        self._report_end()
+
+    def _is_safe(self) -> bool:
+        ledger = self._parts.ledger
+        kept = self._place is not None and ledger.failing and not ledger.in_memory()
+        return kept or not ledger.pending()
+
+    def _hurry(self, reached: Callable[[], bool], timeout: float) -> None:
+        parts = self._parts
+        if self._threads:
+            parts.sender.hurry(on=True)
+            parts.batcher.wake()
+            parts.ledger.wait_for(reached, timeout)
+            parts.sender.hurry(on=False)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._threads or self._closed:
+                return
+            parts = self._parts
+            runs = {"otel-sessions-batches": parts.batcher.run, "otel-sessions-delivery": parts.sender.run}
+            # Daemons: a destination that hangs must not keep the host from ending.
+            threads = [
+                threading.Thread(target=_quietly, args=(run,), name=name, daemon=True) for name, run in runs.items()
+            ]
+            try:
+                for thread in threads:
+                    thread.start()
+            except RuntimeError as error:
+                # The interpreter is ending; shutdown() does the work in the thread that calls it.
+                count("thread.refused", "otel-sessions: no thread can be started: %s", error)
+                threads = [thread for thread in threads if thread.is_alive()]
+            self._threads = tuple(threads)
+
+    def _recover(self) -> None:
+        """Start at once if earlier processes left something to send."""
+        with guarded("spool"):
+            assert self._place is not None  # noqa: S101 - for the type checker
+            spool = Spool(self._place)
+            try:
+                if not spool.is_empty():
+                    self._start()
+            except SpoolError as error:
+                count("spool.failed", "otel-sessions: cannot spool to disk, batches wait in memory: %s", error)
+            finally:
+                spool.close()
+
+    def _report_end(self) -> None:
+        result = self.result()
+        if result.dropped:
+            reasons = ", ".join(f"{reason} {spans}" for reason, spans in result.dropped_reasons.items())
+            made = result.delivered + result.pending + result.dropped
+            logger.warning(
+                "otel-sessions: of %d spans for %s %d were dropped: %s",
+                made,
+                self._destination,
+                result.dropped,
+                reasons,
+            )
+        if result.pending_disk:
+            logger.info("otel-sessions: %d spans for %s stay in the spool", result.pending_disk, self._destination)
+
+
+def push(
+    place: SpoolPlace,
+    send: Send,
+    *,
+    confirm: Confirm | None = None,
+    report: Callable[[FlushResult], object] | None = None,
+) -> FlushResult:
+    """Send what ended processes left in the spool, until nothing is left or the destination fails.
+
+    ``report`` is called after each batch. The result counts recovered spans; batches of running processes stay theirs.
+    Raises :class:`SpoolError` if the spool cannot be used.
+    """
+    spool = Spool(place)
+    spool.adopt()
+    ledger = Ledger(Intake(0))
+    outbox = Outbox(ledger, spool)
+    sender = Sender(place.store, ledger, outbox, send, confirm)
+    with suppress_instrumentation():
+        while sender.send_next(attempts=_PUSH_ATTEMPTS) and not sender.failing:
+            if report is not None:
+                report(ledger.result())
+    outbox.close("push")
+    return ledger.result()
+
+
+def _quietly(run: Callable[[], None]) -> None:
+    with suppress_instrumentation():
+        run()
+
+
+_ALIVE: weakref.WeakSet[Delivery] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for delivery in tuple(_ALIVE):
+        delivery._reset()  # noqa: SLF001 - same module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

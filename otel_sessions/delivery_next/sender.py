@@ -1,0 +1,143 @@
+"""Sends what waits in the outbox, one batch after the other, until the destination has it or refuses it for good."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+from otel_sessions.base.guard import count, logger
+from otel_sessions.delivery_next.batch import Batch, Confirm, Send
+from otel_sessions.delivery_next.ledger import Ledger
+from otel_sessions.delivery_next.outbox import Outbox
+from otel_sessions.delivery_next.verdict import Verdict, verdict
+
+_FIRST_RETRY_SECONDS = 0.25
+_LAST_RETRY_SECONDS = 30.0
+_IDLE_SECONDS = 5.0
+# Sends of one batch before others get their turn: a batch that fails alone must not hold up all others.
+_ATTEMPTS_IN_A_ROW = 8
+# A batch that may have arrived longer ago than this may have left the destination's memory of tokens.
+_TOKEN_SECONDS = 60.0
+
+
+class Sender:
+    """The loop of the sending thread. ``destination`` names it in the log."""
+
+    def __init__(
+        self, destination: str, ledger: Ledger, outbox: Outbox, send: Send, confirm: Confirm | None = None
+    ) -> None:
+        self._destination = destination
+        self._ledger = ledger
+        self._outbox = outbox
+        self._send = send
+        self._confirm = confirm
+        self._wake = threading.Event()
+        self._failures = 0
+        self._hurried = 0
+        self._closed = False
+
+    def run(self) -> None:
+        """Send until closed."""
+        while not self._closed:
+            if not self.send_next():
+                self._wake.wait(_IDLE_SECONDS if self._outbox.durable else None)
+                self._wake.clear()
+
+    def wake(self) -> None:
+        """There is something to send, or no time to wait."""
+        self._wake.set()
+
+    def hurry(self, *, on: bool) -> None:
+        """While someone waits for a flush, retries follow each other quickly."""
+        self._hurried += 1 if on else -1
+        self._wake.set()
+
+    def close(self) -> None:
+        """End the loop after the send that runs."""
+        self._closed = True
+        self._wake.set()
+
+    @property
+    def failing(self) -> bool:
+        """The last attempt failed."""
+        return self._failures > 0
+
+    def send_next(self, attempts: int = _ATTEMPTS_IN_A_ROW) -> bool:
+        """Send the batch whose turn it is, in at most ``attempts`` attempts; False if none waits."""
+        self._outbox.upkeep()
+        batch = self._outbox.next()
+        if batch is None:
+            return False
+        for _ in range(attempts):
+            self._outbox.upkeep()
+            tried = self._outbox.attempted(batch)
+            try:
+                if not self._has_arrived(batch):
+                    self._send(batch.body, batch.token)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the thread goes on
+                if self._settled(tried, error):
+                    break
+            else:
+                self._outbox.delivered(tried)
+                self._recovered()
+                break
+            if not self._pause():
+                break
+            batch = tried
+        return True
+
+    def _has_arrived(self, batch: Batch) -> bool:
+        in_doubt = batch.attempts and abs(time.time() - batch.attempted_at) > _TOKEN_SECONDS
+        return bool(in_doubt and self._confirm is not None and self._confirm(batch.body, batch.token))
+
+    def _settled(self, batch: Batch, error: Exception) -> bool:
+        """What to do after a failure: False to try the same batch again after a pause."""
+        self._failures += 1
+        found = verdict(error)
+        if found is Verdict.PASSING:
+            self._outbox.failed(batch, str(error))
+            self._report_failure(error)
+            return False
+        self._outbox.refused(batch, str(error), revivable=found is Verdict.DESTINATION)
+        self._report_refusal(batch, error)
+        if found is Verdict.DESTINATION:
+            # The next batch would fare no better; taken slowly, few batches end among the dead.
+            self._pause()
+        return True
+
+    def _pause(self) -> bool:
+        """Wait before the next attempt, with jitter; a flush shortens the wait. False when closed."""
+        delay = min(_LAST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(self._failures - 1, 20))
+        started = time.monotonic()
+        delay *= random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        while not self._closed:
+            left = started + (min(delay, _FIRST_RETRY_SECONDS) if self._hurried else delay) - time.monotonic()
+            if left <= 0:
+                break
+            self._wake.wait(left)
+            self._wake.clear()
+        return not self._closed
+
+    def _report_failure(self, error: Exception) -> None:
+        if not self._ledger.failing:
+            self._ledger.failing = True
+            logger.warning("otel-sessions: cannot deliver to %s, retrying: %s", self._destination, error)
+
+    def _report_refusal(self, batch: Batch, error: Exception) -> None:
+        where = "kept; see: otel-sessions spool dead" if batch.on_disk else "dropped"
+        count(
+            "dropped.refused",
+            "otel-sessions: %s refused %d spans (%s): %s",
+            self._destination,
+            batch.spans,
+            where,
+            error,
+        )
+
+    def _recovered(self) -> None:
+        self._failures = 0
+        if self._ledger.failing:
+            self._ledger.failing = False
+            logger.info("otel-sessions: delivering to %s again", self._destination)
+        self._outbox.revive()

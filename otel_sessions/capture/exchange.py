@@ -12,6 +12,7 @@ from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from msgspec.structs import astuple
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Status, StatusCode
@@ -29,7 +30,7 @@ BATCH = 64 * 1024
 
 _NO_TEXT = ("audio/", "image/", "video/")
 _PARSE, _FINISH, _END = guarded("capture.parse"), guarded("capture.finish"), guarded("capture.end")
-_USAGE_FIELDS = tuple(name for name in Usage.__struct_fields__ if name in USAGE_NAMES)
+_USAGE_ATTRIBUTES = tuple(USAGE_NAMES.get(name) for name in Usage.__struct_fields__)
 
 
 class Exchange:
@@ -186,8 +187,8 @@ class Exchange:
     def _usage(self, raws: list[bytes]) -> dict[str, AttributeValue]:
         decoded, raw = _merged(raws)
         usage = self._endpoint.usage(decoded)
-        counts = ((USAGE_NAMES[name], getattr(usage, name)) for name in _USAGE_FIELDS)
-        found: dict[str, AttributeValue] = {name: value for name, value in counts if value is not None}
+        stated = zip(_USAGE_ATTRIBUTES, astuple(usage), strict=True)
+        found: dict[str, AttributeValue] = {name: value for name, value in stated if name and value is not None}
         if raws:
             found[names.RAW_USAGE] = raw
         cost = self._answer.cost if usage.cost is None else usage.cost

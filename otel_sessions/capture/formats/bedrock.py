@@ -10,10 +10,10 @@ Where a body states none, the headers ``x-amzn-bedrock-*-token-count`` do, and t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from otel_sessions.capture.formats import anthropic, openai
 from otel_sessions.capture.formats.wire import (
@@ -237,9 +237,9 @@ def _whole(value: str | None) -> int | None:
 
 
 _MODEL = "/model/(?P<model>.+)"
-_EMBEDDING = "/model/(?P<model>[^/]*embed.*)"
-_IMAGE = "/model/(?P<model>[^/]*(?:stability|titan-image|nova-canvas|nova-reel).*)"
-_RANKING = "/model/(?P<model>[^/]*rerank.*)"
+_EMBEDDING = "/model/(?P<model>.*embed.*)"
+_IMAGE = "/model/(?P<model>.*(?:stability|titan-image|nova-canvas|nova-reel).*)"
+_RANKING = "/model/(?P<model>.*rerank.*)"
 
 ENDPOINTS = (
     Endpoint("chat", _BEDROCK, f"{_MODEL}/converse", call, read, usage, headers=headers),

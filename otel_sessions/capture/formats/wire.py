@@ -30,8 +30,7 @@ Message = dict[str, Any]
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """What a request asks for.
 
     ``fits`` says whether the body has the keys of its format, which tells an LLM call from any other request on a
@@ -44,7 +43,7 @@ class Call:
     lacks_usage: bool = False
     operation: str | None = None
     """Where one path serves several operations, and only the body tells which."""
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = msgspec.field(default_factory=dict)
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -258,11 +257,10 @@ def total(*counts: int | None) -> int | None:
 def parameters(**values: object) -> Parameters:
     """Request parameters as span attributes, by the last part of their name; what has no usable value is left out."""
     found: dict[str, str | int | float | bool] = {}
-    for name, attribute in _PARAMETERS.items():
-        value = values.get(name)
-        usable = text(value) if name == "service_tier" else number(value)
+    for name, value in values.items():
+        usable = None if value is None else text(value) if name == "service_tier" else number(value)
         if usable is not None:
-            found[attribute] = usable
+            found[_PARAMETERS[name]] = usable
     return found
 
 

@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS llm_calls /*on_cluster*/
     cache_write_tokens Nullable(UInt64) CODEC(ZSTD(1)),
     output_tokens Nullable(UInt64) CODEC(ZSTD(1)),
     reasoning_tokens Nullable(UInt64) CODEC(ZSTD(1)),
+    usage_details Map(LowCardinality(String), UInt64) CODEC(ZSTD(1)),
     cost_usd Nullable(Decimal(38, 12)) CODEC(ZSTD(1)),
     cost_status LowCardinality(String) CODEC(ZSTD(1)),
     cost_source LowCardinality(String) CODEC(ZSTD(1))
@@ -72,6 +73,7 @@ SELECT
     cache_write_tokens,
     output_tokens,
     reasoning_tokens,
+    usage_details,
     cost_usd,
     cost_status,
     cost_source

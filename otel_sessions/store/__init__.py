@@ -5,6 +5,7 @@ connection  one lazily opened connection to a ClickHouse server or to chDB, with
 migrate     applies schema/*.sql once, views/*.sql each time
 rows        spans as a block of ``otel_traces``
 native      columns as ClickHouse's Native format
+doubt       whether an encoded block is there already
 records     what a reader returns: one frozen dataclass per view
 reader      queries/*.sql, one method each
 """
@@ -17,7 +18,7 @@ from typing import Self
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from otel_sessions.store import rows
+from otel_sessions.store import doubt, rows
 from otel_sessions.store.connection import Connection
 from otel_sessions.store.dsn import parse
 from otel_sessions.store.migrate import FileState, migrate, schema_state
@@ -81,13 +82,22 @@ class Store:
         """Write ``spans`` as one batch; return how many. The same batch under the same token counts once."""
         if not spans:
             return 0
-        self._connection.insert(
-            "otel_traces",
-            rows.COLUMNS,
-            rows.encode(spans),
-            {**_INSERT_SETTINGS, "insert_deduplication_token": token},
-        )
+        self.insert_encoded(rows.encode(spans), token)
         return len(spans)
+
+    @staticmethod
+    def encode(spans: Sequence[ReadableSpan]) -> bytes:
+        """``spans`` as :meth:`insert_encoded` takes them; the bytes may be kept and sent by another process."""
+        return rows.encode(spans)
+
+    def insert_encoded(self, block: bytes, token: str) -> None:
+        """Write what :meth:`encode` made as one batch. The same batch under the same token counts once."""
+        settings = {**_INSERT_SETTINGS, "insert_deduplication_token": token}
+        self._connection.insert("otel_traces", rows.COLUMNS, block, settings)
+
+    def holds(self, block: bytes) -> bool:
+        """True if the spans of an encoded block are in the store: for old doubts, when the token may be forgotten."""
+        return doubt.holds(self._connection, block)
 
     def reader(self) -> Reader:
         """What the views say."""

@@ -71,6 +71,13 @@ class _Guard(ContextDecorator, AbstractContextManager[None, bool]):
     ) -> bool:
         if not isinstance(error, Exception):
             return False
-        message = "otel-sessions: %s failed; the host goes on without it"
-        count(f"error.{self._name}", message, self._name, exc_info=True)
+        caught(self._name)
         return True
+
+
+def caught(name: str) -> None:
+    """Count and log the exception that is being handled, as :func:`guarded` does.
+
+    For ``except Exception`` on the request path: a block that costs nothing unless it fails.
+    """
+    count(f"error.{name}", "otel-sessions: %s failed; the host goes on without it", name, exc_info=True)

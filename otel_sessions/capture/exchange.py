@@ -19,7 +19,7 @@ from opentelemetry.trace import Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from otel_sessions.base import names
-from otel_sessions.base.guard import guarded
+from otel_sessions.base.guard import caught
 from otel_sessions.capture import reaper
 from otel_sessions.capture.body import Body
 from otel_sessions.capture.content import Recorder
@@ -29,7 +29,6 @@ BATCH = 64 * 1024
 """Bytes of a body that are kept before they are parsed, so that a chunk costs no more than an append."""
 
 _NO_TEXT = ("audio/", "image/", "video/")
-_PARSE, _FINISH, _END = guarded("capture.parse"), guarded("capture.finish"), guarded("capture.end")
 _USAGE_ATTRIBUTES = tuple(USAGE_NAMES.get(name) for name in Usage.__struct_fields__)
 
 
@@ -37,8 +36,8 @@ class Exchange:
     """An LLM request under way. ``finish`` may be called by anyone, any number of times; the first one counts."""
 
     __slots__ = (
-        "__weakref__", "_answer", "_body", "_chunks", "_clock", "_decode", "_endpoint", "_epoch", "_first",
-        "_readable", "_recorder", "_size", "_span", "_started", "_status", "_streamed", "context", "done",
+        "__weakref__", "_answer", "_body", "_chunks", "_clock", "_decode", "_endpoint", "_first",
+        "_headers", "_readable", "_recorder", "_size", "_span", "_started", "_status", "_streamed", "context", "done",
     )  # fmt: skip
 
     def __init__(
@@ -54,13 +53,13 @@ class Exchange:
         self._answer = Answer()
         self._body: Body | None = None
         self._readable = True
+        self._headers: Mapping[str, str] = {}
         self._chunks: list[bytes] = []
         self._size = 0
         self._first: int | None = None
         self._status: int | None = None
         self._decode: Callable[[bytes], bytes] | None = None
         self._recorder: Recorder | None = None
-        self._epoch = reaper.epoch()
 
     def record(self, recorder: Recorder, body: bytes | None) -> None:
         """Record content too, of the request now and of the response at the end."""
@@ -71,10 +70,9 @@ class Exchange:
     def answered(self, status: int, headers: Mapping[str, str], decode: Callable[[bytes], bytes] | None) -> None:
         """The headers of the response have arrived; its body is decoded with ``decode``."""
         self._status = status
+        self._headers = headers
         self._decode = decode
         self._endpoint.headers(headers, self._answer)
-        if headers.get("content-type", "").startswith(_NO_TEXT):
-            self._readable = False
 
     def feed(self, chunk: bytes) -> None:
         """The next chunk of the body as it came over the wire."""
@@ -85,8 +83,7 @@ class Exchange:
         self._chunks.append(chunk)
         self._size += len(chunk)
         if self._size >= BATCH:
-            with _PARSE:
-                self._parse()
+            self._parse(self._decoded())
 
     def fail(self, error: BaseException) -> None:
         """The request got no response."""
@@ -106,14 +103,16 @@ class Exchange:
             return
         self.done = True
         reaper.closed(self)
-        if self._epoch != reaper.epoch():
-            return  # a forked child: the parent ends this span
-        with _FINISH:
-            self._conclude(end, error)
-        with _END:
+        try:
+            self._span.set_attributes(self._conclude(end, error))
+        except Exception:  # noqa: BLE001 - telemetry must not break its host
+            caught("capture.finish")
+        try:
             self._span.end(self._started + now - self._clock)
+        except Exception:  # noqa: BLE001 - a span processor may be anyone's
+            caught("capture.end")
 
-    def _conclude(self, end: str, error: BaseException | None) -> None:
+    def _conclude(self, end: str, error: BaseException | None) -> dict[str, AttributeValue]:
         if self._end_body() and end == "closed":
             end = "complete"
         attributes = self._facts()
@@ -123,12 +122,33 @@ class Exchange:
             self._span.set_status(Status(StatusCode.ERROR))
         if self._recorder is not None:
             attributes.update(self._recorder.received())
-        self._span.set_attributes(attributes)
+        return attributes
 
-    def _parse(self) -> None:
-        if data := self._decoded():
-            self._body = self._body or Body(self._read)
-            self._body.add(data)
+    def _end_body(self) -> bool:
+        """Parse what is left; whether the stream has said that it is over."""
+        data = self._decoded()
+        if self._body is None and data.startswith(b"{") and b"\n{" not in data:
+            self._read(data)  # the everyday case, one document in one batch, needs no framing
+            return False
+        self._parse(data)
+        body, self._body = self._body, None
+        if body is None:
+            return False
+        try:
+            body.end()
+        except Exception:  # noqa: BLE001 - a body may be anything
+            caught("capture.parse")
+        return body.said_done
+
+    def _parse(self, data: bytes) -> None:
+        if data and self._body is None:
+            self._readable = not self._headers.get("content-type", "").startswith(_NO_TEXT)
+            self._body = Body(self._read) if self._readable else None
+        if self._body is not None:
+            try:
+                self._body.add(data)
+            except Exception:  # noqa: BLE001 - a body may be anything
+                caught("capture.parse")
 
     def _decoded(self) -> bytes:
         """What was fed. A body that the host cannot decode either is not parsed any further."""
@@ -142,23 +162,13 @@ class Exchange:
             self._readable = False
             return b""
 
-    def _end_body(self) -> bool:
-        """Parse what is left; whether the stream has said that it is over."""
-        with _PARSE:
-            data = self._decoded()
-            if self._body is None and data.startswith(b"{") and b"\n{" not in data:
-                self._read(data)  # the everyday case, one document in one batch, needs no framing
-                return False
-            body = self._body or Body(self._read)
-            body.add(data)
-            body.end()
-            return body.said_done
-        return False
-
     def _read(self, part: bytes) -> None:
-        self._endpoint.read(part, self._answer)
-        if self._recorder is not None:
-            self._recorder.keep(part)
+        answer, recorder = self._answer, self._recorder
+        if recorder is not None:
+            recorder.keep(part)
+        elif answer.named and self._endpoint.telling is not None and not self._endpoint.telling.search(part):
+            return  # one of the many events of a stream that carry but a piece of text
+        self._endpoint.read(part, answer)
 
     def _error_type(self, error: BaseException | None) -> str | None:
         if error is not None:
@@ -168,21 +178,26 @@ class Exchange:
         return self._answer.error_type
 
     def _facts(self) -> dict[str, AttributeValue]:
-        answer = self._answer
-        found: dict[str, AttributeValue | None] = {
-            names.RESPONSE_MODEL: answer.model,
-            names.RESPONSE_ID: answer.id,
-            names.FINISH_REASONS: tuple(answer.finish_reasons.values()) or None,
-            names.RESPONSE_SERVICE_TIER: answer.service_tier,
-            names.WEB_SEARCHES: answer.web_searches,
-            names.HTTP_STATUS: self._status,
-        }
+        answer, status = self._answer, self._status
+        found: dict[str, AttributeValue] = {}
+        if answer.model is not None:
+            found[names.RESPONSE_MODEL] = answer.model
+        if answer.id is not None:
+            found[names.RESPONSE_ID] = answer.id
+        if answer.finish_reasons:
+            found[names.FINISH_REASONS] = tuple(answer.finish_reasons.values())
+        if answer.service_tier is not None:
+            found[names.RESPONSE_SERVICE_TIER] = answer.service_tier
+        if answer.web_searches is not None:
+            found[names.WEB_SEARCHES] = answer.web_searches
         if self._streamed and self._first is not None:
             found[names.TIME_TO_FIRST_CHUNK] = (self._first - self._clock) / 1e9
-        if self._status is not None and 300 <= self._status < 400:
-            found[names.BILLABLE] = False  # sent elsewhere: no model has answered
-        stated = {name: value for name, value in found.items() if value is not None}
-        return stated | self._usage(answer.usages or answer.spare)
+        if status is not None:
+            found[names.HTTP_STATUS] = status
+            if 300 <= status < 400:
+                found[names.BILLABLE] = False  # sent elsewhere: no model has answered
+        found.update(self._usage(answer.usages or answer.spare))
+        return found
 
     def _usage(self, raws: list[bytes]) -> dict[str, AttributeValue]:
         decoded, raw = _merged(raws)

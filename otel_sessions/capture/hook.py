@@ -15,7 +15,7 @@ from typing import Any
 
 from opentelemetry import context
 
-from otel_sessions.base.guard import guarded
+from otel_sessions.base.guard import caught
 from otel_sessions.capture import reaper
 from otel_sessions.capture.exchange import Exchange
 from otel_sessions.capture.headers import Raw
@@ -23,7 +23,6 @@ from otel_sessions.capture.request import Instrumentation, begin
 from otel_sessions.capture.target import Target
 
 MODULES = ("httpx", "httpx2")
-_TARGET, _START, _OBSERVE = guarded("capture.target"), guarded("capture.start"), guarded("capture.observe")
 _MARK = "_otel_sessions_original"
 
 
@@ -63,19 +62,28 @@ class HttpModule:
         self, response: Any, exchange: Exchange, stream: type, observed: Callable[[Any, Exchange], Any]
     ) -> None:
         """Have ``exchange`` see the body of ``response``, now if the transport has read it, else as the host reads it."""
-        with _OBSERVE:
-            content = response.__dict__.get("_content")
-            decode = self.decoder(response.headers) if content is None else None
-            exchange.answered(response.status_code, response.headers, decode)
-            if content is not None:
-                exchange.feed(content)
-                exchange.finish("complete")
-                return
-            if isinstance(response.stream, stream):
-                reaper.ensure_thread()
-                response.stream = observed(response.stream, exchange)
-                return
-        exchange.finish("none")
+        try:
+            if not self._observed(response, exchange, stream, observed):
+                exchange.finish("none")
+        except Exception:  # noqa: BLE001 - telemetry must not break its host
+            caught("capture.observe")
+            exchange.finish("none")
+
+    def _observed(
+        self, response: Any, exchange: Exchange, stream: type, observed: Callable[[Any, Exchange], Any]
+    ) -> bool:
+        content = response.__dict__.get("_content")
+        decode = self.decoder(response.headers) if content is None else None
+        exchange.answered(response.status_code, response.headers, decode)
+        if content is not None:
+            exchange.feed(content)
+            exchange.finish("complete")
+        elif isinstance(response.stream, stream):
+            reaper.ensure_thread()
+            response.stream = observed(response.stream, exchange)
+        else:
+            return False
+        return True
 
 
 def _decoded(decoders: list[Any], data: bytes) -> bytes:
@@ -132,9 +140,11 @@ class _AsyncShell(_SyncShell):
 
 
 def _begin(http: HttpModule, target: Target, request: Any, asked: Instrumentation) -> tuple[Any, Exchange | None]:
-    with _START:
+    try:
         return begin(http, target, request, asked)
-    return request, None
+    except Exception:  # noqa: BLE001 - telemetry must not break its host
+        caught("capture.start")
+        return request, None
 
 
 def _returned(request: Any, outgoing: Any, response: Any) -> Any:
@@ -238,10 +248,12 @@ def _patch(client: Any, shell: Callable[..., Any], http: HttpModule, asked: Inst
     @functools.wraps(original)
     def transport_for_url(self: Any, url: Any) -> Any:
         transport = original(self, url)
-        with _TARGET:
+        try:
             target = target_of(url)
-            return transport if target is None else shell(transport, target, http, asked)
-        return transport
+        except Exception:  # noqa: BLE001 - telemetry must not break its host
+            caught("capture.target")
+            return transport
+        return transport if target is None else shell(transport, target, http, asked)
 
     setattr(transport_for_url, _MARK, original)
     client._transport_for_url = transport_for_url  # noqa: SLF001

@@ -18,13 +18,16 @@ from otel_sessions.base.guard import guarded
 class Exchange(Protocol):
     """What is ended here."""
 
+    done: bool
+    """Whether the exchange has ended; set from outside, it never will."""
+
     def finish(self, end: str) -> None:
         """End the exchange; only the first call has an effect."""
 
 
 _queue: SimpleQueue[tuple[Exchange, str]] = SimpleQueue()
 _open: dict[int, Exchange] = {}
-_state: dict[str, Any] = {"thread": None, "collecting": None, "epoch": 0}
+_state: dict[str, Any] = {"thread": None, "collecting": None}
 
 
 def opened(exchange: Exchange) -> None:
@@ -57,11 +60,6 @@ def finish_open() -> None:
     drain()
     for exchange in tuple(_open.values()):
         _finish(exchange, "abandoned")
-
-
-def epoch() -> int:
-    """A number that changes in a forked child."""
-    return int(_state["epoch"])
 
 
 def in_collector() -> bool:
@@ -108,8 +106,10 @@ def _after_fork() -> None:
     """The parent ends its exchanges; the child starts with none, and without the parent's thread."""
     global _queue  # noqa: PLW0603 - a queue that was locked at the fork stays locked
     _queue = SimpleQueue()
+    for exchange in _open.values():
+        exchange.done = True
     _open.clear()
-    _state.update(thread=None, collecting=None, epoch=_state["epoch"] + 1)
+    _state.update(thread=None, collecting=None)
 
 
 if hasattr(os, "register_at_fork"):

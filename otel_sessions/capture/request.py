@@ -75,7 +75,10 @@ def begin(wire: Wire, target: Target, request: Any, asked: Instrumentation) -> t
     outgoing = request if kept is raw and longer is None else wire.clone(request, kept, longer)
     ambient = active_session(current)
     session = ambient if given is None else given.over(ambient)
-    return outgoing, _start(_Found(target, call, body, session), _place(session, ambient, current), asked)
+    exchange = _start(target, call, session, _place(session, ambient, current), asked)
+    if exchange is not None and asked.settings.capture_content:
+        exchange.record(Recorder(target.endpoint, asked.settings.redact), body)
+    return outgoing, exchange
 
 
 def _call(endpoint: Endpoint, request: Any, body: bytes | None) -> Call:
@@ -106,16 +109,9 @@ def _place(session: Session | None, ambient: Session | None, current: Context) -
     return current if known else anchored(session, current)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    target: Target
-    call: Call
-    body: bytes | None
-    session: Session | None
-
-
-def _start(found: _Found, ctx: Context, asked: Instrumentation) -> Exchange | None:
-    target, call = found.target, found.call
+def _start(
+    target: Target, call: Call, session: Session | None, ctx: Context, asked: Instrumentation
+) -> Exchange | None:
     model = call.model or target.model
     streamed = call.stream or target.endpoint.streams
     attributes: dict[str, AttributeValue] = {**target.attributes, **call.parameters}
@@ -123,8 +119,8 @@ def _start(found: _Found, ctx: Context, asked: Instrumentation) -> Exchange | No
         attributes[names.OPERATION] = call.operation
     if model:
         attributes[names.REQUEST_MODEL] = model
-    if found.session:
-        attributes[names.CONVERSATION_ID] = found.session.id
+    if session is not None:
+        attributes[names.CONVERSATION_ID] = session.id
     if streamed:
         attributes[names.REQUEST_STREAM] = True
     started = (time.time_ns(), time.perf_counter_ns())
@@ -137,8 +133,6 @@ def _start(found: _Found, ctx: Context, asked: Instrumentation) -> Exchange | No
     inner = context.set_value(_SUPPRESSED_HTTP, True, trace.set_span_in_context(span, ctx))
     exchange = Exchange(target.endpoint, span, started, inner, streamed=streamed)
     reaper.opened(exchange)
-    if asked.settings.capture_content:
-        exchange.record(Recorder(target.endpoint, asked.settings.redact), found.body)
     return exchange
 
 

@@ -8,6 +8,7 @@ advisor's tokens, there too, are billed as another model's and are not. Text com
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -201,12 +202,14 @@ _VERTEX = "/publishers/anthropic/models/(?P<model>(?!count-tokens)[^/:]+)"
 
 _ANTHROPIC = "anthropic"
 
+_TELLING = re.compile(rb'"usage"|"stop_reason"|"error"')
+
 ENDPOINTS = (
-    Endpoint("chat", _ANTHROPIC, "/v1/messages", call, read, usage, sent=sent, received=received),
+    Endpoint("chat", _ANTHROPIC, "/v1/messages", call, read, usage, telling=_TELLING, sent=sent, received=received),
     Endpoint("chat", _ANTHROPIC, f"{_VERTEX}:rawPredict", call, read, usage, sent=sent, received=received),
     Endpoint(
         "chat", _ANTHROPIC, f"{_VERTEX}:streamRawPredict", call, read, usage,
-        streams=True, sent=sent, received=received,
+        streams=True, telling=_TELLING, sent=sent, received=received,
     ),
     Endpoint("text_completion", _ANTHROPIC, "/v1/complete", call, read, usage),
 )  # fmt: skip

@@ -7,6 +7,7 @@ hides the usage of a stream in ``x_groq``. A stream carries usage only where ``s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -86,11 +87,20 @@ class _OutputItem(msgspec.Struct):
     action: _Action | None = None
 
 
+class _WebSearch(msgspec.Struct):
+    num_requests: Any = None
+
+
+class _ToolUsage(msgspec.Struct):
+    web_search: _WebSearch | None = None
+
+
 class _Response(msgspec.Struct):
     id: Any = None
     model: Any = None
     status: Any = None
     output: list[_OutputItem] | None = None
+    tool_usage: _ToolUsage | None = None
     usage: msgspec.Raw = NOTHING
     error: Any = None
     incomplete_details: _Reason | None = None
@@ -151,8 +161,8 @@ def read_part(data: bytes, answer: Answer) -> None:
     answer.service_tier = text(part.service_tier) or answer.service_tier
     for choice in part.choices or ():
         answer.finish(choice.index, choice.finish_reason)
-    if part.x_groq is not None:
-        answer.use(part.x_groq.usage)
+    if part.x_groq is not None and b'"prompt_tokens"' in bytes(part.x_groq.usage):
+        answer.use(part.x_groq.usage)  # outside of streams it tells of the hardware's caches
     answer.use(part.usage)
     if part.error:
         error = mapping(part.error)
@@ -173,7 +183,7 @@ def read_response(data: bytes, answer: Answer) -> None:
     answer.name(found.model, found.id)
     answer.service_tier = text(found.service_tier) or answer.service_tier
     answer.use(found.usage)
-    answer.web_searches = _searched(found.output) or answer.web_searches
+    answer.web_searches = _searched(found) or answer.web_searches
     if found.status in {"completed", "incomplete", "failed", "cancelled"}:
         answer.finish(0, (found.incomplete_details and found.incomplete_details.reason) or found.status)
     if found.error:
@@ -181,10 +191,13 @@ def read_response(data: bytes, answer: Answer) -> None:
         answer.fail(error.get("code"), error.get("type"))
 
 
-def _searched(output: Sequence[_OutputItem] | None) -> int:
-    """Searches among the output items; opening a page that was found is not billed."""
-    calls = (item for item in output or () if item.type == "web_search_call")
-    return sum(item.action is None or item.action.type in {None, "search"} for item in calls)
+def _searched(response: _Response) -> int:
+    """Searches that are billed; where that is not stated, those among the output items. Opening a page is free."""
+    stated = response.tool_usage and response.tool_usage.web_search
+    count = tokens(stated.num_requests) if stated else None
+    calls = (item for item in response.output or () if item.type == "web_search_call")
+    made = sum(item.action is None or item.action.type in {None, "search"} for item in calls)
+    return made if count is None else count
 
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -239,7 +252,7 @@ def any_usage(raw: Mapping[str, Any]) -> Usage:
     outputs = _details(
         raw, "completion_tokens_details", "output_tokens_details", "completion_token_details", "output_token_details"
     )
-    cached = part_of(inputs, "cached_tokens_details")
+    cached = part_of(inputs, "cached_tokens_details") or part_of(raw, "cached_tokens_details")
     given, output, reasoning = _totals(raw, _first({**raw, **outputs}, "reasoning_tokens"))
     return Usage(
         input=given,
@@ -253,7 +266,7 @@ def any_usage(raw: Mapping[str, Any]) -> Usage:
         image_output=_first(outputs, "image_tokens"),
         video_input=_first(inputs, "video_tokens"),
         cached_audio=_first(cached, "audio_tokens"),
-        cached_image=_first(cached, "image_tokens"),
+        cached_image=_first(cached, "image_tokens", "cached_image_tokens"),
         web_searches=_searches(raw),
         cost=_cost(raw),
     )
@@ -429,19 +442,22 @@ def response_received(parts: Sequence[Any]) -> list[Message]:
 
 _OPENAI = "openai"
 
+_TELLING = re.compile(rb'"(?:usage|x_groq)"\s*:\s*\{|"error"\s*:\s*[^n\s]|"finish_reason"\s*:\s*"')
+_TELLING_EVENT = re.compile(rb'"response"\s*:\s*\{|"type"\s*:\s*"error"')
+
 ENDPOINTS = (
     Endpoint(
         "chat", _OPENAI, "/(?:chat|agents)/completions", chat_call, read_part, usage,
-        sent=chat_sent, received=chat_received,
+        telling=_TELLING, sent=chat_sent, received=chat_received,
     ),
     Endpoint(
         "text_completion", _OPENAI, "/completions", _completions_call, read_part, usage,
-        sent=prompt_sent, received=chat_received,
+        telling=_TELLING, sent=prompt_sent, received=chat_received,
     ),
     Endpoint("embeddings", _OPENAI, "/embeddings", input_call, read_part, usage, sent=prompt_sent),
     Endpoint(
         "chat", _OPENAI, "/responses(?:/compact)?", input_call, read_response, usage,
-        sent=response_sent, received=response_received,
+        telling=_TELLING_EVENT, sent=response_sent, received=response_received,
     ),
     Endpoint("generate_content", _OPENAI, "/decisions", _decision_call, read_part, usage),
     Endpoint(

@@ -114,6 +114,11 @@ class Answer:
     spare: list[bytes] = field(default_factory=list)
     """A usage object that counts if there is no other."""
 
+    @property
+    def named(self) -> bool:
+        """Whether model and id are known."""
+        return self.model is not None and self.id is not None
+
     def name(self, model: object, response_id: object) -> None:
         """Take model and id of a part; the first that is not empty stands."""
         self.model = self.model or text(model)
@@ -179,8 +184,10 @@ def no_form(_fields: Mapping[str, str]) -> Call:
 
 def gateway_headers(headers: Mapping[str, str], answer: Answer) -> None:
     """The cost that a LiteLLM proxy states in a header; 0 is what it says of models whose price it does not know."""
+    if "x-litellm-response-cost" not in headers:
+        return
     with contextlib.suppress(ValueError):
-        cost = float(headers.get("x-litellm-response-cost", "0"))
+        cost = float(headers["x-litellm-response-cost"])
         answer.cost = cost if 0 < cost < math.inf else None
 
 
@@ -191,7 +198,8 @@ class Endpoint:
     ``path`` is a pattern that the end of the URL's path matches; its group ``model``, if any, is the model's name.
     ``provider`` is what is said of hosts that are not known. ``only`` names the providers on whose hosts alone the
     path has this meaning, where others use it too. ``call`` reads a request's body, ``form`` the text fields of a
-    multipart form. ``read`` takes one part of a response, ``headers`` its headers; ``usage`` converts a decoded usage
+    multipart form. ``telling`` is found in every event of a stream that says more than a piece of text; the others are
+    not read once model and id are known. ``read`` takes one part of a response, ``headers`` its headers; ``usage`` converts a decoded usage
     object; ``sent`` and ``received`` give the content of a decoded request and of the decoded parts of a response.
     """
 
@@ -202,6 +210,7 @@ class Endpoint:
     read: Callable[[bytes, Answer], None]
     usage: Callable[[Mapping[str, Any]], Usage]
     streams: bool = False
+    telling: re.Pattern[bytes] | None = None
     only: tuple[str, ...] = ()
     form: Callable[[Mapping[str, str]], Call] = no_form
     headers: Callable[[Mapping[str, str], Answer], None] = gateway_headers

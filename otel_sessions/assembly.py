@@ -2,13 +2,12 @@
 
 ::
 
-    capture ──▶ SessionSpanProcessor ──▶ Delivery(price → store)
-                                    └──▶ Delivery(price → OTLP)
+    capture ──▶ SessionSpanProcessor ──▶ Delivery(cut → price → spool → store)
+                                    └──▶ Delivery(cut → price → OTLP)
 """
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import time
@@ -31,10 +30,11 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from otel_sessions import capture
 from otel_sessions.base import settings
 from otel_sessions.base.errors import OtelSessionsError, StoreUnavailableError
+from otel_sessions.base.exits import at_exit
 from otel_sessions.base.guard import count, guarded
 from otel_sessions.base.settings import Settings, masked
 from otel_sessions.base.values import FlushResult
-from otel_sessions.delivery import Delivery, Limits, Send
+from otel_sessions.delivery import Delivery, Limits, Send, SpoolPlace, cutting, spool_place
 from otel_sessions.prices import priced
 from otel_sessions.processor import SessionSpanProcessor
 from otel_sessions.store import Store, open_store
@@ -118,7 +118,8 @@ def flush(timeout: float = 30.0) -> FlushResult:
 def shutdown(timeout: float = 5.0) -> FlushResult:
     """Stop recording, deliver what is left within ``timeout`` seconds, close the store.
 
-    What could not be delivered is counted as dropped. Runs by itself at exit; :func:`configure` starts anew.
+    What could not be delivered stays in the spool for the next process, or without a spool is counted as dropped.
+    Runs by itself at exit; :func:`configure` starts anew.
     """
     global _running
     with _lock:
@@ -138,7 +139,7 @@ def shutdown(timeout: float = 5.0) -> FlushResult:
         return running.deliveries[0].result() if running.deliveries else FlushResult()
 
 
-atexit.register(shutdown)
+at_exit(shutdown)
 
 
 def _assemble(wanted: Settings) -> _Running:
@@ -177,27 +178,58 @@ def _pipeline_of(provider: TracerProvider) -> _Pipeline:
 
 def _deliveries(wanted: Settings, store: Store | None) -> tuple[Delivery, ...]:
     limits = Limits(wanted.queue_size, wanted.batch_size, wanted.batch_age_seconds)
-    sends: list[tuple[str, Send]] = []
+    stages = (cutting(wanted.max_value_length), priced)
+    deliveries = []
     if store is not None:
-        sends.append((masked(wanted.store_dsn), _StoreSender(store, wanted).send))
+        sender = StoreSender(store, wanted)
+        where = masked(wanted.store_dsn)
+        place = spool_of(wanted)
+        deliveries.append(
+            Delivery(
+                where,
+                sender.send,
+                stages=stages,
+                limits=limits,
+                encode=store.encode,
+                spool=place,
+                confirm=sender.confirm,
+            )
+        )
     if wanted.otlp_endpoint is not None:
-        sends.append((masked(wanted.otlp_endpoint), _otlp_sender(wanted.otlp_endpoint)))
-    return tuple(Delivery(destination, send, stages=(priced,), limits=limits) for destination, send in sends)
+        send = _otlp_sender(wanted.otlp_endpoint)
+        deliveries.append(Delivery(masked(wanted.otlp_endpoint), send, stages=stages, limits=limits))
+    return tuple(deliveries)
 
 
-class _StoreSender:
-    """Inserts batches, after the schema was brought up to date once."""
+def spool_of(wanted: Settings) -> SpoolPlace | None:
+    """Where batches for the store wait on disk; None if they do not."""
+    if not wanted.spools:
+        return None
+    return spool_place(wanted.spool_folder, wanted.store_dsn, wanted.spool_max_bytes, masked(wanted.store_dsn))
+
+
+class StoreSender:
+    """Inserts encoded batches, after the schema was brought up to date once."""
 
     def __init__(self, store: Store, wanted: Settings) -> None:
         self._store = store
         self._settings = wanted
         self._ready = not wanted.migrate
 
-    def send(self, spans: Sequence[ReadableSpan], token: str) -> None:
+    def send(self, block: bytes, token: str) -> None:
+        """Insert ``block`` under ``token``."""
+        self._prepare()
+        self._store.insert_encoded(block, token)
+
+    def confirm(self, block: bytes, _token: str) -> bool:
+        """Whether ``block`` has arrived already."""
+        self._prepare()
+        return self._store.holds(block)
+
+    def _prepare(self) -> None:
         if not self._ready:
             self._store.migrate(retention_days=self._settings.retention_days)
             self._ready = True
-        self._store.insert(spans, token)
 
 
 def _otlp_sender(endpoint: str) -> Send:
@@ -234,15 +266,21 @@ class ClickHouseSpanExporter(SpanExporter):
     def __init__(self, store: str | None = None) -> None:
         self._settings = settings.load({"store": store})
         self._store = open_store(self._settings.store_dsn)
-        self._sender = _StoreSender(self._store, self._settings)
+        self._sender = StoreSender(self._store, self._settings)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Insert ``spans``. Never raises; a failure is counted, logged and returned."""
+        try:
+            block = self._store.encode([priced(span) for span in spans]) if spans else b""
+        except Exception as error:  # noqa: BLE001 - attribute values are anyone's
+            return self._failed(error)
+        return self._insert(block) if spans else SpanExportResult.SUCCESS
+
+    def _insert(self, block: bytes) -> SpanExportResult:
         token = uuid.uuid4().hex
-        batch = [priced(span) for span in spans]
         for pause in (*_EXPORT_RETRY_SECONDS, None):
             try:
-                self._sender.send(batch, token)
+                self._sender.send(block, token)
             except StoreUnavailableError as error:
                 if pause is None:
                     return self._failed(error)

@@ -14,6 +14,14 @@ from otel_sessions import capture
 from otel_sessions.base.settings import Settings
 
 
+@pytest.fixture(scope="session", autouse=True)
+def spool_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """No test writes into the spool of the user who runs it."""
+    folder = str(tmp_path_factory.mktemp("spool"))
+    os.environ["OTEL_SESSIONS_SPOOL_DIR"] = folder
+    return folder
+
+
 @pytest.fixture
 def provider() -> TracerProvider:
     """A tracer provider of the test's own."""

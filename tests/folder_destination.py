@@ -12,7 +12,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from otel_sessions.base.errors import StoreUnavailableError
-from otel_sessions.delivery_next import Delivery, Limits, SpoolPlace, spool_place
+from otel_sessions.delivery import Delivery, Limits, SpoolPlace, spool_place
 
 DSN = "http://folder:8123/otel"
 

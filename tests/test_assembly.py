@@ -157,7 +157,21 @@ def test_an_unreachable_store_neither_delays_nor_fails_calls_and_is_said_once() 
     """)
     assert out.count("cannot deliver to http://user:***@127.0.0.1:9/otel") == 1, out
     assert "secret" not in out
-    assert "dropped=21" in out
+    assert "pending=21, dropped=0, pending_disk=21" in out
+
+
+def test_without_a_spool_what_an_unreachable_store_did_not_get_is_dropped() -> None:
+    """With spool=off nothing outlives the process, and the accounts and the log say so."""
+    out = program("""
+        import logging
+        logging.basicConfig()
+        otel_sessions.configure(store="http://127.0.0.1:9/otel", spool="off", batch_age_seconds=0.01)
+        with otel_sessions.session("s1"):
+            ask()
+        print(otel_sessions.shutdown(0.1))
+    """)
+    assert "pending=0, dropped=2" in out
+    assert "of 2 spans for http://127.0.0.1:9/otel 2 were dropped: shutdown 2" in out
 
 
 def test_other_services_get_the_session_and_llm_providers_never() -> None:

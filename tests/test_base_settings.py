@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,10 @@ VALID: dict[str, tuple[Any, Any]] = {
     "queue_size": ("1000", 1000),
     "batch_size": ("1", 1),
     "batch_age_seconds": ("0.5", 0.5),
+    "max_value_length": ("1000", 1000),
+    "spool": ("ON", "on"),
+    "spool_dir": ("/var/spool/agent", "/var/spool/agent"),
+    "spool_max_bytes": ("1000000", 1_000_000),
     "step_idle_seconds": ("5", 5.0),
     "max_sessions": ("10", 10),
 }
@@ -65,6 +70,10 @@ WRONG: list[tuple[str, Any]] = [
     ("batch_size", "many"),
     ("batch_size", True),
     ("batch_age_seconds", 0),
+    ("max_value_length", 10),
+    ("spool", "maybe"),
+    ("spool_dir", " "),
+    ("spool_max_bytes", 1000),
     ("step_idle_seconds", "nan"),
     ("step_idle_seconds", float("inf")),
     ("max_sessions", 0),
@@ -197,3 +206,25 @@ def test_settings_cannot_be_changed() -> None:
 def test_every_setting_is_documented() -> None:
     """The README's table is made of these sentences."""
     assert all(field.metadata["doc"].rstrip().endswith((".", ").")) for field in fields(Settings))
+
+
+@pytest.mark.parametrize(
+    ("store", "spool", "spools"),
+    [
+        ("http://db:8123/otel", "auto", True),
+        ("http://db:8123/otel", "off", False),
+        ("chdb:///data/store", "auto", False),
+        ("chdb:///data/store", "on", True),
+        ("chdb://memory", "on", False),
+        ("none", "on", False),
+    ],
+)
+def test_batches_wait_on_disk_for_servers(store: str, spool: str, *, spools: bool) -> None:
+    """By default for stores over the network; never for a store that ends with the process."""
+    assert load({"store": store, "spool": spool}, {}).spools is spools
+
+
+def test_the_spool_lies_in_the_state_folder_unless_told_otherwise() -> None:
+    """spool_dir is the folder itself."""
+    assert load({"spool_dir": "/a/b"}, {}).spool_folder == Path("/a/b")
+    assert load({}, {}).spool_folder.name == "spool"

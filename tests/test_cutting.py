@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanContext
 
 from otel_sessions.base.guard import counters
-from otel_sessions.delivery_next import cutting
+from otel_sessions.delivery import cutting
 
 CONTEXT = SpanContext(1, 2, is_remote=False)
 

@@ -16,7 +16,7 @@ import pytest
 from folder_destination import Folder, named
 
 from otel_sessions.base.values import FlushResult
-from otel_sessions.delivery_next import Limits, Spool, push
+from otel_sessions.delivery import Limits, Spool, push
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"),
@@ -29,7 +29,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from folder_destination import Folder
 from otel_sessions.base.exits import at_exit
-from otel_sessions.delivery_next import Limits
+from otel_sessions.delivery import Limits
 folder = Folder(Path({folder!r}))
 """
 

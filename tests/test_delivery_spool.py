@@ -15,12 +15,12 @@ from folder_destination import Folder, encode, named
 
 from otel_sessions.base.errors import SpoolError, StoreError, StoreUnavailableError
 from otel_sessions.base.guard import counters
-from otel_sessions.delivery_next import Delivery, Limits, Spool, SpoolPlace, push
-from otel_sessions.delivery_next import sender as sending
-from otel_sessions.delivery_next.batch import Batch
-from otel_sessions.delivery_next.intake import Intake
-from otel_sessions.delivery_next.ledger import MEMORY, Ledger
-from otel_sessions.delivery_next.outbox import Outbox
+from otel_sessions.delivery import Delivery, Limits, Spool, SpoolPlace, push
+from otel_sessions.delivery import sender as sending
+from otel_sessions.delivery.batch import Batch
+from otel_sessions.delivery.intake import Intake
+from otel_sessions.delivery.ledger import MEMORY, Ledger
+from otel_sessions.delivery.outbox import Outbox
 
 SMALL = Limits(10_000, 100, 0.05)
 
@@ -311,7 +311,7 @@ def test_one_span_that_cannot_be_encoded_costs_no_other(folder: Folder) -> None:
 
 def test_long_batches_are_divided(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """No insert is longer than its limit, except of a single span."""
-    from otel_sessions.delivery_next import batcher
+    from otel_sessions.delivery import batcher
 
     monkeypatch.setattr(batcher, "MAX_BODY_BYTES", 100)
     delivery, make = folder.deliver(Limits(1000, 100, 60))

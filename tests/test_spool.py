@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from otel_sessions.base.errors import SpoolError
-from otel_sessions.delivery_next import Spool, SpoolPlace, spool_place
-from otel_sessions.delivery_next.batch import Batch
-from otel_sessions.delivery_next.database import SpoolFullError, SpoolLostError
-from otel_sessions.delivery_next.owners import LEASE_SECONDS, Owner, start_time, this_machine
+from otel_sessions.delivery import Spool, SpoolPlace, spool_place
+from otel_sessions.delivery.batch import Batch
+from otel_sessions.delivery.database import SpoolFullError, SpoolLostError
+from otel_sessions.delivery.owners import LEASE_SECONDS, Owner, start_time, this_machine
 
 LEAVE = """
 import os, sys, pathlib
-from otel_sessions.delivery_next import Spool, SpoolPlace
-from otel_sessions.delivery_next.batch import Batch
+from otel_sessions.delivery import Spool, SpoolPlace
+from otel_sessions.delivery.batch import Batch
 spool = Spool(SpoolPlace(pathlib.Path(sys.argv[1]), 10**8))
 for number in range(int(sys.argv[2])):
     spool.put(Batch(f"left-{number}", 5, b"left"))

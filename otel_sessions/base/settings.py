@@ -79,6 +79,16 @@ def _hosts(setting: str, value: object) -> tuple[str, ...]:
     return hosts
 
 
+def _one_of(*allowed: str) -> Callable[[str, object], str]:
+    def convert(setting: str, value: object) -> str:
+        text = str(value).strip().lower()
+        if text not in allowed:
+            raise SettingError(setting, value, ", ".join(allowed), f"Set {setting}={allowed[0]}.")
+        return text
+
+    return convert
+
+
 def _text(setting: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise SettingError(setting, value, "a text that is not empty", f"Set {setting} to a text, or leave it out.")
@@ -184,6 +194,20 @@ class Settings:
     )
     batch_size: int = _setting(4_096, _count(1), "Spans per insert at most.")
     batch_age_seconds: float = _setting(1.0, _number(0.01), "Longest time that a span waits for its batch to fill.")
+    max_value_length: int = _setting(
+        1_048_576, _count(256), "Longest attribute value in characters; what is longer is cut and counted."
+    )
+    spool: str = _setting(
+        "auto",
+        _one_of("auto", "on", "off"),
+        "Keep batches on disk until the store has them: `on`, `off`, or `auto`, on for `http(s)://` stores.",
+    )
+    spool_dir: str | None = _setting(
+        None, _text, "Folder for these batches, one file per store. Default: in the user's state folder."
+    )
+    spool_max_bytes: int = _setting(
+        536_870_912, _count(1_000_000), "Size of a spool file at most; when it is full, new batches stay in memory."
+    )
     step_idle_seconds: float = _setting(
         30.0, _number(0.01), "A step span is exported after this long without activity at its path."
     )
@@ -200,6 +224,19 @@ class Settings:
     def store_dsn(self) -> str:
         """The store's DSN, the default filled in."""
         return self.store or default_store()
+
+    @property
+    def spools(self) -> bool:
+        """Whether batches for the store wait on disk. A store in memory ends with the process and needs no spool."""
+        dsn = self.store_dsn
+        if dsn == "none" or dsn.startswith("chdb://memory"):
+            return False
+        return self.spool == "on" or (self.spool == "auto" and dsn.startswith("http"))
+
+    @property
+    def spool_folder(self) -> Path:
+        """The spool's folder, the default filled in."""
+        return Path(self.spool_dir or Path(platformdirs.user_state_dir("otel-sessions")) / "spool")
 
 
 def load(given: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:

@@ -13,11 +13,11 @@ from typing import TypeVar
 
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.guard import count
-from otel_sessions.delivery_next import ledger as accounts
-from otel_sessions.delivery_next.batch import Batch
-from otel_sessions.delivery_next.database import SpoolFullError, SpoolLostError
-from otel_sessions.delivery_next.ledger import Ledger
-from otel_sessions.delivery_next.spool import Spool
+from otel_sessions.delivery import ledger as accounts
+from otel_sessions.delivery.batch import Batch
+from otel_sessions.delivery.database import SpoolFullError, SpoolLostError
+from otel_sessions.delivery.ledger import Ledger
+from otel_sessions.delivery.spool import Spool
 
 REFUSED = "refused"
 DAMAGED = "spool_damaged"

@@ -15,14 +15,14 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.guard import count, guarded, logger
 from otel_sessions.base.values import FlushResult
-from otel_sessions.delivery_next.batch import Confirm, Encode, Limits, Recipe, Send, Stage
-from otel_sessions.delivery_next.batcher import Batcher
-from otel_sessions.delivery_next.intake import Intake
-from otel_sessions.delivery_next.ledger import Ledger
-from otel_sessions.delivery_next.metrics import observe
-from otel_sessions.delivery_next.outbox import Outbox
-from otel_sessions.delivery_next.sender import Sender
-from otel_sessions.delivery_next.spool import Spool, SpoolPlace
+from otel_sessions.delivery.batch import Confirm, Encode, Limits, Recipe, Send, Stage
+from otel_sessions.delivery.batcher import Batcher
+from otel_sessions.delivery.intake import Intake
+from otel_sessions.delivery.ledger import Ledger
+from otel_sessions.delivery.metrics import observe
+from otel_sessions.delivery.outbox import Outbox
+from otel_sessions.delivery.sender import Sender
+from otel_sessions.delivery.spool import Spool, SpoolPlace
 
 _PUSH_ATTEMPTS = 3
 

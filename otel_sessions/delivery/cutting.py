@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link
 
 from otel_sessions.base.guard import count
-from otel_sessions.delivery_next.batch import Stage
+from otel_sessions.delivery.batch import Stage
 
 MAX_VALUE = 1_048_576
 """Longest attribute value in characters (bytes: in bytes; arrays and maps: all their texts together)."""

@@ -22,10 +22,10 @@ delivery   the stages as one span processor
 metrics    the accounts as OpenTelemetry metrics
 """
 
-from otel_sessions.delivery_next.batch import Confirm, Encode, Limits, Send, Stage
-from otel_sessions.delivery_next.cutting import MAX_VALUE, cutting
-from otel_sessions.delivery_next.delivery import Delivery, push
-from otel_sessions.delivery_next.spool import DeadBatch, Spool, SpoolPlace, SpoolStatus, spool_place
+from otel_sessions.delivery.batch import Confirm, Encode, Limits, Send, Stage
+from otel_sessions.delivery.cutting import MAX_VALUE, cutting
+from otel_sessions.delivery.delivery import Delivery, push
+from otel_sessions.delivery.spool import DeadBatch, Spool, SpoolPlace, SpoolStatus, spool_place
 
 __all__ = [
     "MAX_VALUE",

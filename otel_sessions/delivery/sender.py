@@ -7,10 +7,10 @@ import threading
 import time
 
 from otel_sessions.base.guard import count, logger
-from otel_sessions.delivery_next.batch import Batch, Confirm, Send
-from otel_sessions.delivery_next.ledger import Ledger
-from otel_sessions.delivery_next.outbox import Outbox
-from otel_sessions.delivery_next.verdict import Verdict, verdict
+from otel_sessions.delivery.batch import Batch, Confirm, Send
+from otel_sessions.delivery.ledger import Ledger
+from otel_sessions.delivery.outbox import Outbox
+from otel_sessions.delivery.verdict import Verdict, verdict
 
 _FIRST_RETRY_SECONDS = 0.25
 _LAST_RETRY_SECONDS = 30.0

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base.guard import count
-from otel_sessions.delivery_next.batch import Batch, Recipe
-from otel_sessions.delivery_next.ledger import MEMORY, Ledger
-from otel_sessions.delivery_next.outbox import Outbox
+from otel_sessions.delivery.batch import Batch, Recipe
+from otel_sessions.delivery.ledger import MEMORY, Ledger
+from otel_sessions.delivery.outbox import Outbox
 
 MAX_BODY_BYTES = 16_777_216
 """Longest encoded batch; a longer one is divided."""

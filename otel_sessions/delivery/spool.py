@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 import lz4.frame
 
-from otel_sessions.delivery_next.batch import Batch
-from otel_sessions.delivery_next.database import Database
-from otel_sessions.delivery_next.owners import Owner, start_time, this_machine
+from otel_sessions.delivery.batch import Batch
+from otel_sessions.delivery.database import Database
+from otel_sessions.delivery.owners import Owner, start_time, this_machine
 
 _MAX_REVIVALS = 3
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base.values import FlushResult
-from otel_sessions.delivery_next.intake import Intake
+from otel_sessions.delivery.intake import Intake
 
 MEMORY = "memory"
 DISK = "disk"

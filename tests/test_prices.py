@@ -49,8 +49,13 @@ def test_a_cost_that_the_response_carried_is_never_replaced() -> None:
         ({names.RESPONSE_MODEL: "no-such-model", names.REQUEST_MODEL: "nor-this"}, "unpriced"),
         ({names.PROVIDER: "no-such-provider"}, "unpriced"),
         ({names.CACHE_READ_TOKENS: 5000}, "unpriced"),
+        ({names.REASONING_TOKENS: 11}, "unpriced"),
+        ({names.INPUT_TOKENS: None, names.CACHE_READ_TOKENS: None}, "unpriced"),
+        ({names.INPUT_TOKENS: 2**63}, "unpriced"),
+        ({names.RESPONSE_MODEL: "whisper-1", names.REQUEST_MODEL: None}, "unpriced"),
+        ({names.PROVIDER: "github-copilot", names.RESPONSE_MODEL: "gpt-4o"}, "unpriced"),
         ({names.INPUT_TOKENS: None, names.OUTPUT_TOKENS: None, names.CACHE_READ_TOKENS: None}, "no_usage"),
-        ({names.INPUT_TOKENS: "many", names.OUTPUT_TOKENS: -1, names.CACHE_READ_TOKENS: 2**63}, "no_usage"),
+        ({names.INPUT_TOKENS: "many", names.OUTPUT_TOKENS: -1, names.CACHE_READ_TOKENS: 2**64}, "no_usage"),
     ],
 )
 def test_an_unknown_cost_is_none_and_says_why(changed: dict[str, Any], status: str) -> None:
@@ -73,7 +78,9 @@ def test_the_service_tier_of_the_response_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "attributes", [{}, {names.OPERATION: "execute_tool"}, call(**{names.BILLABLE: False})], ids=["other", "tool", "twin"]
+    "attributes",
+    [{}, {names.OPERATION: "execute_tool"}, call(**{names.BILLABLE: False})],
+    ids=["other", "tool", "twin"],
 )
 def test_only_billable_llm_calls_are_priced(attributes: dict[str, Any]) -> None:
     """Tool spans, HTTP spans and the second description of an exchange stay as they are."""

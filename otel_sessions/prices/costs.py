@@ -89,10 +89,10 @@ def cost_of(attributes: Mapping[str, Any], start_time: int) -> Cost:
 def amount_of(counts: Mapping[str, int], row: PriceRow) -> Decimal | None:
     """USD for ``counts`` (kinds as in :class:`PriceRow`; ``input`` and ``output`` are totals) at the prices of ``row``.
 
-    None if the counts contradict each other, or if nothing of what was used has a price.
+    None if the counts contradict each other, if the input is unknown, or if nothing of what was used has a price.
     """
     tokens = _disjoint(counts)
-    if tokens is None or _ambiguous(counts, row) or not _billed(counts, row):
+    if tokens is None or "input" not in counts or _ambiguous(counts, row) or not _billed(counts, row):
         return None
     amount = Decimal(0)
     for kind in TOKEN_PRICES:
@@ -177,7 +177,7 @@ def _money(amount: Decimal) -> Decimal:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64
 
 
 def _with_attributes(span: ReadableSpan, attributes: Mapping[str, Any]) -> ReadableSpan:

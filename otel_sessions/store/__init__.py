@@ -3,6 +3,7 @@
 dsn         what a DSN says
 connection  one lazily opened connection to a ClickHouse server or to chDB, with our errors
 migrate     applies schema/*.sql once, views/*.sql each time
+pricing     rows of the price book, and calls priced anew
 rows        spans as a block of ``otel_traces``
 native      columns as ClickHouse's Native format
 doubt       whether an encoded block is there already
@@ -22,6 +23,7 @@ from otel_sessions.store import doubt, rows
 from otel_sessions.store.connection import Connection
 from otel_sessions.store.dsn import parse
 from otel_sessions.store.migrate import FileState, migrate, schema_state
+from otel_sessions.store.pricing import add_prices, replace_prices
 from otel_sessions.store.reader import Reader
 from otel_sessions.store.records import CallRow, SessionRow, StepRow, Table
 
@@ -98,6 +100,21 @@ class Store:
     def holds(self, block: bytes) -> bool:
         """True if the spans of an encoded block are in the store: for old doubts, when the token may be forgotten."""
         return doubt.holds(self._connection, block)
+
+    def add_prices(self, rows: Sequence[PriceRow], version: int) -> int:
+        """Put price rows into the book, except those of names that have some already; return how many.
+
+        ``version`` says which of two rows under the same condition counts: the larger one.
+        """
+        return add_prices(self._connection, rows, version)
+
+    def replace_prices(self, rows: Sequence[PriceRow], version: int) -> None:
+        """Put price rows into the book instead of those that their names have there from the same origin.
+
+        ``version`` must be larger than before: microseconds since 1970, say. Later calls are priced by them; what is
+        in the store already stays as it is until :meth:`reprice`.
+        """
+        replace_prices(self._connection, rows, version)
 
     def reader(self) -> Reader:
         """What the views say."""

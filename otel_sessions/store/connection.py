@@ -74,10 +74,12 @@ class Connection:
         with self._errors():
             return self._open_readonly().query(sql)
 
-    def insert(self, table: str, columns: Sequence[str], block: bytes, settings: Mapping[str, str]) -> None:
-        """Write one block in Native format."""
+    def insert(
+        self, table: str, columns: Sequence[str], block: bytes, settings: Mapping[str, str], form: str = "Native"
+    ) -> None:
+        """Write one block in the format ``form``."""
         with self._errors():
-            self._open().main.raw_insert(table, columns, block, settings=dict(settings), fmt="Native")
+            self._open().main.raw_insert(table, columns, block, settings=dict(settings), fmt=form)
 
     def server_version(self) -> str:
         """Version of the engine."""

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from clickhouse_server import Server, running
 from opentelemetry.trace import Status, StatusCode
 from recorded_spans import SECOND, START, call, span
 
@@ -19,11 +20,23 @@ from otel_sessions.store import CallRow, SessionRow, StepRow, Store, open_store
 BEGIN = datetime.fromtimestamp(START / SECOND, UTC)
 
 
-@pytest.fixture
-def store() -> Iterator[Store]:
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("server") / "data") as started:
+        yield started
+
+
+@pytest.fixture(params=["chdb", "http"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    dsn = memory() if request.param == "chdb" else request.getfixturevalue("server").dsn()
+    with open_store(dsn) as opened:
         opened.migrate()
         yield opened
+
+
+def memory() -> str:
+    """DSN of a database of the test's own in the process's engine."""
+    return f"chdb://memory?database=t{uuid.uuid4().hex}"
 
 
 def rows(store: Store, sql: str) -> list[tuple[Any, ...]]:
@@ -159,7 +172,7 @@ def test_typed_queries_cannot_write(store: Store) -> None:
 def test_a_store_without_schema_says_what_to_run() -> None:
     """Reading before migrate names the command."""
     with (
-        open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as empty,
+        open_store(memory()) as empty,
         pytest.raises(SchemaError, match="migrate"),
     ):
         empty.reader().sessions()

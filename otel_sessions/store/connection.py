@@ -7,6 +7,7 @@ per directory and one directory per process, and hangs in a forked child.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -188,5 +189,9 @@ def _busy(target: Target, text: str) -> str:
 
 
 def _first_line(message: str) -> str:
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    """What the engine said, without what the driver puts around it."""
+    said = re.sub(
+        r"^Received ClickHouse exception, code: \d+, server response: | \(for url .*?\)$", "", message.strip()
+    )
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     return lines[0][:600] if lines else "the engine gave no reason"

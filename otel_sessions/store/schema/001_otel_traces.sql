@@ -2,7 +2,7 @@
 -- Collector with `create_schema: false` and every tool that knows that table work with this one. Ordered for session
 -- look-ups; the window lets a batch that arrives twice under one token count once.
 -- SessionId and SessionPath follow base/paths.py: the limits are 256 characters for an id, 128 for a segment, 32
--- segments, 1,024 for a path. A short canonical path, the usual case, skips the full expression.
+-- segments, 1,024 for a path.
 CREATE TABLE IF NOT EXISTS otel_traces /*on_cluster*/
 (
     Timestamp DateTime64(9) CODEC(Delta(8), ZSTD(1)),
@@ -45,28 +45,17 @@ CREATE TABLE IF NOT EXISTS otel_traces /*on_cluster*/
         1,
         256
     ) CODEC(ZSTD(1)),
-    SessionPath String MATERIALIZED multiIf(
-        SessionId = '', '',
-        SpanAttributes['session.path'] IN ('', '/'), '/',
-        match(SpanAttributes['session.path'], '^(/[a-zA-Z0-9_.:-]{1,128}){1,7}$'), SpanAttributes['session.path'],
-        concat(
-            '/',
-            replaceRegexpOne(
-                substringUTF8(
-                    arrayStringConcat(
-                        arrayMap(
-                            segment -> substringUTF8(replaceAll(segment, '%2f', '%2F'), 1, 128),
-                            arraySlice(arrayFilter(segment -> segment != '', splitByChar('/', SpanAttributes['session.path'])), 1, 32)
-                        ),
-                        '/'
-                    ),
-                    1,
-                    1023
-                ),
-                '/$',
-                ''
-            )
-        )
+    SessionPath String MATERIALIZED if(
+        SessionId = '',
+        '',
+        concat('/', trim(TRAILING '/' FROM substringUTF8(
+            arrayStringConcat(
+                arraySlice(extractAll(replaceAll(SpanAttributes['session.path'], '%2f', '%2F'), '([^/]{1,128})[^/]*'), 1, 32),
+                '/'
+            ),
+            1,
+            1023
+        )))
     ) CODEC(ZSTD(1)),
 
     INDEX idx_trace_id TraceId TYPE bloom_filter(0.001) GRANULARITY 1

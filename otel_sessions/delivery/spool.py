@@ -210,7 +210,10 @@ class Spool:
         self._database.close()
 
     def status(self) -> SpoolStatus:
-        """What the spool holds."""
+        """What the spool holds. Does not create the file."""
+        place = self._place
+        if not place.path.exists():
+            return SpoolStatus(str(place.path), place.store, 0, place.max_bytes, 0, 0, 0, None, "", 0, 0, 0)
         with self._database.use() as connection:
             gone = ", ".join(map(str, (0, *self._gone())))
             batches, spans, orphaned, oldest = connection.execute(

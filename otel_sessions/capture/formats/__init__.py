@@ -36,7 +36,7 @@ from otel_sessions.capture.formats import (
 from otel_sessions.capture.formats.wire import Endpoint
 
 _FORMATS = (
-    openai, anthropic, gemini, interactions, bedrock, media, cohere, rerank, mistral, ollama, watsonx, huggingface,
+    watsonx, openai, anthropic, gemini, interactions, bedrock, media, cohere, rerank, mistral, ollama, huggingface,
     replicate,
 )  # fmt: skip
 

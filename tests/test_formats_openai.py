@@ -1,0 +1,245 @@
+"""OpenAI's format as others speak it, media, Responses' tools, and which provider's host it is."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+from exchanges import counts, events, exchange
+
+from otel_sessions.base.settings import Settings
+
+OPENAI = "https://api.openai.com/v1"
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def usage_of(usage: dict[str, Any], host: str = "https://api.openai.com") -> dict[str, Any] | None:
+    return exchange(f"{host}/v1/chat/completions", CHAT, {"model": "m", "choices": [], "usage": usage})
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"prompt_tokens": 10, "completion_tokens": 9, "total_tokens": 117, "completion_tokens_details": {"reasoning_tokens": 98}},
+         {"input_tokens": 10, "output_tokens": 107, "reasoning.output_tokens": 98}),
+        ({"prompt_tokens": 16, "completion_tokens": 30, "total_tokens": 46, "reasoning_tokens": 900, "num_search_queries": 5},
+         {"input_tokens": 16, "output_tokens": 930, "reasoning.output_tokens": 900}),
+        ({"prompt_tokens": 10, "completion_tokens": 9, "total_tokens": 19, "completion_tokens_details": {"reasoning_tokens": 4}},
+         {"input_tokens": 10, "output_tokens": 9, "reasoning.output_tokens": 4}),
+        ({"prompt_tokens": 10, "completion_tokens": 1, "prompt_cache_hit_tokens": 6, "prompt_cache_miss_tokens": 4},
+         {"input_tokens": 10, "output_tokens": 1, "cache_read.input_tokens": 6}),
+        ({"prompt_tokens": 10, "completion_tokens": 1, "cache_read_input_tokens": 6},
+         {"input_tokens": 10, "output_tokens": 1, "cache_read.input_tokens": 6}),
+        ({"prompt_tokens": 10, "completion_tokens": 8, "prompt_tokens_details": {"audio_tokens": 5, "image_tokens": 3, "cache_write_tokens": 2},
+          "completion_tokens_details": {"audio_tokens": 6, "image_tokens": 1}},
+         {"input_tokens": 10, "output_tokens": 8, "audio.input_tokens": 5, "image.input_tokens": 3, "cache_creation.input_tokens": 2,
+          "audio.output_tokens": 6, "image.output_tokens": 1}),
+        ({"prompt_tokens": 10, "completion_tokens": 2, "completion_token_details": {"reasoning_tokens": 1}, "prompt_token_details": None},
+         {"input_tokens": 10, "output_tokens": 2, "reasoning.output_tokens": 1}),
+    ],
+    ids=["xai", "perplexity", "openai", "deepseek", "databricks", "modalities", "writer"],
+)  # fmt: skip
+def test_totals_are_inclusive_whoever_states_them(usage: dict[str, Any], expected: dict[str, int]) -> None:
+    """Reasoning beside the completion is added, cached tokens are found under each of their names."""
+    assert counts(usage_of(usage)) == expected
+
+
+@pytest.mark.parametrize(
+    ("stated", "cost"),
+    [
+        ({"cost": 0.0031}, 0.0031),
+        ({"cost": 0.0001, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.02}}, 0.0201),
+        ({"cost": {"input_tokens_cost": 0.1, "total_cost": 0.25}}, 0.25),
+        ({"cost_in_usd_ticks": 37_756_000}, 0.0037756),
+        ({"estimated_cost": 0.5}, 0.5),
+        ({"cost": -1}, None),
+        ({"cost": "much"}, None),
+    ],
+    ids=["openrouter", "own key", "perplexity", "xai", "deepinfra", "negative", "text"],
+)
+def test_a_stated_cost_is_provided(stated: dict[str, Any], cost: float | None) -> None:
+    """Dollars, however the provider spells them; what cannot be a cost is none."""
+    found = usage_of({"prompt_tokens": 1, "completion_tokens": 1, **stated}) or {}
+    assert found.get("gen_ai.usage.cost") == (None if cost is None else pytest.approx(cost))
+    assert found.get("otel_sessions.cost.status") == (None if cost is None else "provided")
+
+
+def test_a_gateway_states_its_cost_in_a_header() -> None:
+    """LiteLLM's proxy does; its zero means that it does not know."""
+    for value, cost in (("0.0042", 0.0042), ("0.0", None), ("None", None), ("nan", None)):
+        headers = {"x-litellm-response-cost": value}
+        found = exchange("http://litellm:4000/chat/completions", CHAT, {"model": "m"}, headers=headers) or {}
+        assert found.get("gen_ai.usage.cost") == cost
+
+
+@pytest.mark.parametrize(
+    ("response", "searches"),
+    [
+        ({"output": [{"type": "web_search_call", "action": {"type": "search"}}, {"type": "web_search_call"},
+                     {"type": "web_search_call", "action": {"type": "open_page"}}, {"type": "message"}]}, 2),
+        ({"output": [{"type": "web_search_call"}] * 3, "tool_usage": {"web_search": {"num_requests": 1}}}, 1),
+        ({"output": [{"type": "computer_call", "action": "click"}]}, None),
+    ],
+    ids=["by items", "as stated", "other tools"],
+)  # fmt: skip
+@pytest.mark.parametrize("streamed", [False, True])
+def test_searches_of_the_responses_api(response: dict[str, Any], searches: int | None, streamed: bool) -> None:  # noqa: FBT001
+    """What is billed, as stated or by the searches among the output; opening a page is free."""
+    whole = {
+        "object": "response",
+        "status": "completed",
+        "model": "m",
+        "usage": {"input_tokens": 1, "output_tokens": 2},
+    } | response
+    body = events({"type": "response.created", "response": {}}, {"type": "response.completed", "response": whole})
+    found = exchange(
+        f"{OPENAI}/responses", {"model": "m", "input": "x", "stream": streamed}, body if streamed else whole
+    )
+    assert found is not None
+    assert found.get("otel_sessions.usage.web_searches") == searches
+    assert counts(found) == {"input_tokens": 1, "output_tokens": 2}
+
+
+def test_compaction_and_decisions_are_billed() -> None:
+    """Both answer with usage in the form of Responses."""
+    usage = {"input_tokens": 3, "input_tokens_details": {"cached_tokens": 1}, "output_tokens": 2, "total_tokens": 5}
+    compacted = exchange(
+        f"{OPENAI}/responses/compact", {"model": "m", "input": []}, {"object": "response.compaction", "usage": usage}
+    )
+    decided = exchange(
+        f"{OPENAI}/decisions", {"model": "m", "input": "x", "questions": []}, {"model": "m", "usage": usage}
+    )
+    assert counts(compacted) == counts(decided) == {"input_tokens": 3, "output_tokens": 2, "cache_read.input_tokens": 1}
+    assert exchange("http://app.internal/decisions", {"model": "m", "input": "x"}, {}) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["responses/r_1/cancel", "responses/input_tokens", "threads/runs", "batches", "files", "vector_stores/v/search",
+     "conversations", "chat/completions/c_1", "realtime/client_secrets", "videos", "uploads", "containers"],
+)  # fmt: skip
+def test_control_calls_are_no_calls(path: str) -> None:
+    """What manages, counts or polls is not billed as a call."""
+    assert exchange(f"{OPENAI}/{path}", CHAT | {"input": "x"}, {"usage": {"input_tokens": 1}}) is None
+
+
+def test_groq_tells_of_its_hardware_outside_of_streams() -> None:
+    """x_groq.usage counts only where it is the usage."""
+    answer = {"usage": {"prompt_tokens": 5, "completion_tokens": 6}, "x_groq": {"usage": {"dram_cached_tokens": 3}}}
+    assert counts(exchange("https://api.groq.com/openai/v1/chat/completions", CHAT, answer)) == {
+        "input_tokens": 5,
+        "output_tokens": 6,
+    }
+
+
+class TestMedia:
+    IMAGES: ClassVar = {
+        "input_tokens": 50, "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+        "output_tokens": 60, "output_tokens_details": {"image_tokens": 60, "text_tokens": 0}, "total_tokens": 110,
+    }  # fmt: skip
+
+    @pytest.mark.parametrize("streamed", [False, True])
+    def test_images(self, streamed: bool) -> None:  # noqa: FBT001
+        """Tokens by modality, of the document or of the event that completes."""
+        body: Any = {"data": [{"b64_json": "x" * 999}], "usage": self.IMAGES}
+        if streamed:
+            body = events(
+                {"type": "image_generation.partial_image"}, {"type": "image_generation.completed", "usage": self.IMAGES}
+            )
+        found = exchange(
+            f"{OPENAI}/images/generations", {"model": "gpt-image-2", "prompt": "x", "stream": streamed}, body
+        )
+        assert counts(found) == {
+            "input_tokens": 50,
+            "output_tokens": 60,
+            "image.input_tokens": 40,
+            "image.output_tokens": 60,
+        }
+        assert found is not None
+        assert found["gen_ai.operation.name"] == "generate_content"
+
+    def test_transcription_is_sent_as_a_form(self) -> None:
+        """The model is a text field of the form; the file is not touched."""
+        usage = {
+            "type": "tokens",
+            "input_tokens": 14,
+            "input_token_details": {"text_tokens": 4, "audio_tokens": 10},
+            "output_tokens": 5,
+        }
+        found = exchange(
+            f"{OPENAI}/audio/transcriptions", None, {"text": "hi", "usage": usage},
+            data={"model": "gpt-4o-transcribe", "response_format": "json"}, files={"file": ("a.wav", b"RIFF")},
+        )  # fmt: skip
+        assert counts(found) == {"input_tokens": 14, "output_tokens": 5, "audio.input_tokens": 10}
+        assert found is not None
+        assert found["gen_ai.request.model"] == "gpt-4o-transcribe"
+
+    def test_a_form_that_is_already_bytes(self) -> None:
+        """Some clients build the form themselves."""
+        form = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n--b--\r\n'
+        found = exchange(
+            f"{OPENAI}/audio/translations", form, {"text": "hi", "usage": {"type": "duration", "seconds": 3}}
+        )
+        assert found is not None
+        assert found["gen_ai.request.model"] == "whisper-1"
+        assert counts(found) == {}
+
+    def test_speech_is_not_parsed(self) -> None:
+        """Audio is no JSON, whatever its bytes look like; as events it ends with its usage."""
+        asked = {"model": "gpt-4o-mini-tts", "input": "hi", "voice": "x"}
+        found = exchange(
+            f"{OPENAI}/audio/speech",
+            asked,
+            b'RIFF\n{"usage": {"input_tokens": 1}}\n',
+            headers={"content-type": "audio/mpeg"},
+        )
+        assert found is not None
+        assert counts(found) == {}
+        done = {"type": "speech.audio.done", "usage": {"input_tokens": 3, "output_tokens": 40, "total_tokens": 43}}
+        assert counts(exchange(f"{OPENAI}/audio/speech", asked, events(done))) == {
+            "input_tokens": 3,
+            "output_tokens": 40,
+        }
+
+    def test_moderation_is_free(self) -> None:
+        """It is a span, of an operation of its own, and has no usage."""
+        found = exchange(
+            f"{OPENAI}/moderations", {"model": "omni", "input": "x"}, {"id": "i", "model": "omni", "results": []}
+        )
+        assert found is not None
+        assert (found["gen_ai.operation.name"], counts(found)) == ("moderation", {})
+
+
+class TestHosts:
+    @pytest.mark.parametrize(
+        ("listed", "url", "provider"),
+        [
+            ("llm.internal=mistral_ai", "https://llm.internal/v1/conversations", "mistral_ai"),
+            ("10.0.0.7:8000=ollama", "http://10.0.0.7:8000/api/chat", "ollama"),
+            ("proxy=cohere", "https://proxy/v2/chat", "cohere"),
+            ("proxy", "https://proxy/v2/chat", "cohere"),
+            ("proxy", "https://proxy/v1/chat/completions", "openai"),
+            ("proxy = together", "https://proxy/v1/chat/completions", "together"),
+        ],
+    )
+    def test_listed_hosts_may_name_their_provider(self, listed: str, url: str, provider: str) -> None:
+        """The provider given is that of the spans, and opens its own paths; without one every path of a format counts."""
+        found = exchange(url, {}, {}, settings=Settings(llm_hosts=(listed,)))
+        assert found is not None
+        assert found["gen_ai.provider.name"] == provider
+
+    def test_a_port_is_listed_alone(self) -> None:
+        """Another port of the same host is another server."""
+        assert exchange("http://h:9000/v2/chat", {}, {}, settings=Settings(llm_hosts=("h:8000=cohere",))) is None
+
+    def test_perplexity_and_databricks_have_paths_of_their_own(self) -> None:
+        """They answer in OpenAI's format."""
+        answer = {"usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+        assert counts(exchange("https://api.perplexity.ai/v1/sonar", CHAT, answer)) == {
+            "input_tokens": 1,
+            "output_tokens": 2,
+        }
+        url = "https://adb-1.2.azuredatabricks.net/serving-endpoints/llama/invocations"
+        found = exchange(url, {"model": "m", "messages": []}, answer)
+        assert counts(found) == {"input_tokens": 1, "output_tokens": 2}
+        assert exchange(url, {"dataframe_split": {}}, {}) is None

@@ -35,7 +35,7 @@ from otel_sessions.base.guard import count, guarded
 from otel_sessions.base.settings import Settings, masked
 from otel_sessions.base.values import FlushResult
 from otel_sessions.delivery import Delivery, Limits, Send, SpoolPlace, cutting, spool_place
-from otel_sessions.prices import priced
+from otel_sessions.prices import PriceRegistry, priced
 from otel_sessions.processor import SessionSpanProcessor
 from otel_sessions.store import Store, open_store
 
@@ -178,7 +178,7 @@ def _pipeline_of(provider: TracerProvider) -> _Pipeline:
 
 def _deliveries(wanted: Settings, store: Store | None) -> tuple[Delivery, ...]:
     limits = Limits(wanted.queue_size, wanted.batch_size, wanted.batch_age_seconds)
-    stages = (cutting(wanted.max_value_length), priced)
+    cut = cutting(wanted.max_value_length)
     deliveries = []
     if store is not None:
         sender = StoreSender(store, wanted)
@@ -188,7 +188,7 @@ def _deliveries(wanted: Settings, store: Store | None) -> tuple[Delivery, ...]:
             Delivery(
                 where,
                 sender.send,
-                stages=stages,
+                stages=(cut, sender.prices.priced),
                 limits=limits,
                 encode=store.encode,
                 spool=place,
@@ -197,7 +197,7 @@ def _deliveries(wanted: Settings, store: Store | None) -> tuple[Delivery, ...]:
         )
     if wanted.otlp_endpoint is not None:
         send = _otlp_sender(wanted.otlp_endpoint)
-        deliveries.append(Delivery(masked(wanted.otlp_endpoint), send, stages=stages, limits=limits))
+        deliveries.append(Delivery(masked(wanted.otlp_endpoint), send, stages=(cut, priced), limits=limits))
     return tuple(deliveries)
 
 
@@ -209,9 +209,10 @@ def spool_of(wanted: Settings) -> SpoolPlace | None:
 
 
 class StoreSender:
-    """Inserts encoded batches, after the schema was brought up to date once."""
+    """Inserts encoded batches, after the schema was brought up to date once and the price book knows their models."""
 
     def __init__(self, store: Store, wanted: Settings) -> None:
+        self.prices = PriceRegistry(store.add_prices)
         self._store = store
         self._settings = wanted
         self._ready = not wanted.migrate
@@ -219,6 +220,7 @@ class StoreSender:
     def send(self, block: bytes, token: str) -> None:
         """Insert ``block`` under ``token``."""
         self._prepare()
+        self.prices.publish()
         self._store.insert_encoded(block, token)
 
     def confirm(self, block: bytes, _token: str) -> bool:
@@ -271,7 +273,7 @@ class ClickHouseSpanExporter(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Insert ``spans``. Never raises; a failure is counted, logged and returned."""
         try:
-            block = self._store.encode([priced(span) for span in spans]) if spans else b""
+            block = self._store.encode([self._sender.prices.priced(span) for span in spans]) if spans else b""
         except Exception as error:  # noqa: BLE001 - attribute values are anyone's
             return self._failed(error)
         return self._insert(block) if spans else SpanExportResult.SUCCESS

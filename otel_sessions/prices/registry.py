@@ -1,0 +1,60 @@
+"""Brings the prices of the models that spans name into the store, before the spans themselves arrive there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from otel_sessions.base import names
+from otel_sessions.base.errors import StoreUnavailableError
+from otel_sessions.base.guard import count
+from otel_sessions.base.price import PriceRow
+from otel_sessions.prices.book import book_version, rows_for
+from otel_sessions.prices.costs import priced
+
+AddPrices = Callable[[Sequence[PriceRow], int], object]
+"""Takes rows and their version; knows which of them it has already."""
+
+_MOST_NAMES = 10_000
+"""Names in one process beyond which it registers no more: someone makes them up."""
+
+
+class PriceRegistry:
+    """Prices spans, and hands the price rows of each model that they name to ``add``, once."""
+
+    def __init__(self, add: AddPrices) -> None:
+        self._add = add
+        # Insertion order: what is published is a beginning of it.
+        self._names: dict[tuple[str, str], None] = {}
+        self._published = 0
+
+    def priced(self, span: ReadableSpan) -> ReadableSpan:
+        """A stage of the delivery chain: ``span`` with its cost; its models are registered with the next batch."""
+        result = priced(span)
+        if result is not span and len(self._names) < _MOST_NAMES:
+            attributes = result.attributes or {}
+            for key in (names.RESPONSE_MODEL, names.REQUEST_MODEL):
+                if model := attributes.get(key):
+                    self._names.setdefault((str(attributes.get(names.PROVIDER) or ""), str(model)))
+        return result
+
+    def publish(self) -> None:
+        """Add the rows of names that are new since the last time. Call it before their spans are inserted.
+
+        Raises :class:`StoreUnavailableError`; the next call tries again. Any other failure leaves these spans with
+        the cost that they carry.
+        """
+        known = len(self._names)
+        if known == self._published:
+            return
+        rows = [row for name in islice(self._names, self._published, known) for row in rows_for(*name)]
+        try:
+            if rows:
+                self._add(rows, book_version())
+        except StoreUnavailableError:
+            raise
+        except Exception:  # noqa: BLE001 - a span without a row in the price book is worth more than no span
+            count("error.prices", "otel-sessions: the price book in the store was not completed", exc_info=True)
+        self._published = known

@@ -134,7 +134,7 @@ def test_a_span_that_ends_before_it_starts_lasts_nothing(store: Store) -> None:
 
 
 def test_a_duration_that_wrapped_around_in_a_collector_counts_as_none(store: Store) -> None:
-    """The Collector writes end − start as unsigned: -5 s arrives as 584 years and is read as 0."""
+    """The Collector subtracts unsigned: -5 s arrives as 584 years and is read as 0."""
     store._connection.command(
         "INSERT INTO otel_traces (Timestamp, TraceId, SpanId, SpanAttributes, Duration) VALUES "
         "(now64(9), 'a', 'b', map('session.id', 'wrapped', 'gen_ai.operation.name', 'chat'), 18446744068709551616)"

@@ -196,20 +196,19 @@ class Exchange:
             found[names.HTTP_STATUS] = status
             if 300 <= status < 400:
                 found[names.BILLABLE] = False  # sent elsewhere: no model has answered
-        found.update(self._usage(answer.usages or answer.spare))
+        self._add_usage(found)
         return found
 
-    def _usage(self, raws: list[bytes]) -> dict[str, AttributeValue]:
-        decoded, raw = _merged(raws)
-        usage = self._endpoint.usage(decoded)
-        stated = zip(_USAGE_ATTRIBUTES, astuple(usage), strict=True)
-        found: dict[str, AttributeValue] = {name: value for name, value in stated if name and value is not None}
-        if raws:
-            found[names.RAW_USAGE] = raw
-        cost = self._answer.cost if usage.cost is None else usage.cost
+    def _add_usage(self, found: dict[str, AttributeValue]) -> None:
+        cost = self._answer.cost
+        if raws := self._answer.usages or self._answer.spare:
+            decoded, found[names.RAW_USAGE] = _merged(raws)
+            usage = self._endpoint.usage(decoded)
+            stated = zip(_USAGE_ATTRIBUTES, astuple(usage), strict=True)
+            found |= {name: value for name, value in stated if value is not None and name is not None}
+            cost = cost if usage.cost is None else usage.cost
         if cost is not None:
             found |= {names.COST: cost, names.COST_STATUS: "provided"}
-        return found
 
 
 def _merged(raws: list[bytes]) -> tuple[Mapping[str, Any], str]:

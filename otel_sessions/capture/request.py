@@ -130,7 +130,7 @@ def _start(
     if not span.is_recording():
         return None
     supersede(trace.get_current_span(ctx), span)
-    inner = context.set_value(_SUPPRESSED_HTTP, True, trace.set_span_in_context(span, ctx))
+    inner = Context({**trace.set_span_in_context(span, ctx), _SUPPRESSED_HTTP: True})
     exchange = Exchange(target.endpoint, span, started, inner, streamed=streamed)
     reaper.opened(exchange)
     return exchange

@@ -1,0 +1,1 @@
+"""Benchmarks: scripts that print ratios, each run by `python -m bench.<name>`."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from otel_sessions.assembly import StoreSender, spool_of
 from otel_sessions.base import names, settings
+from otel_sessions.base.errors import StoreError
 from otel_sessions.base.settings import Settings
 from otel_sessions.delivery import Delivery, Limits, push
 from otel_sessions.store import Store, open_store
@@ -180,3 +183,41 @@ def test_a_missing_schema_is_told_from_a_broken_connection(tmp_path: Path) -> No
         delivery.shutdown()
         with open_store(wanted.store_dsn) as store:
             assert store.reader().query("SELECT SpanName FROM otel_traces ORDER BY SpanName").rows == [("x",), ("y",)]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_while_the_store_is_being_connected_hangs_no_child(tmp_path: Path) -> None:
+    """The lock that another thread held at the fork is not held in the child."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    store = open_store(f"http://127.0.0.1:{silent.getsockname()[1]}/otel?send_receive_timeout=1")
+    connecting = threading.Thread(target=version, args=(store,))
+    connecting.start()
+    accepted, _ = silent.accept()
+    pid = os.fork()
+    if pid == 0:  # pragma: no cover - runs in the child
+        silent.close()
+        accepted.close()
+        store.close()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    accepted.close()
+    silent.close()
+    connecting.join(30)
+    store.close()
+
+
+def version(store: Store) -> None:
+    with contextlib.suppress(StoreError):
+        store.server_version()
+
+
+def test_a_failing_store_is_reported_once_and_not_by_the_driver_too(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """In an outage the log holds one warning, not one per attempt."""
+    run.proxy.away = True
+    delivery = run.delivery(Limits(1000, 10, 0.01))
+    run.make(delivery, 50)
+    delivery.flush(0.5)
+    delivery.shutdown(0.1)
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.name for record in warnings] == ["otel_sessions"]
+    assert "cannot deliver" in warnings[0].getMessage()

@@ -6,10 +6,12 @@ per directory and one directory per process, and hangs in a forked child.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,11 +34,22 @@ _MISSING_CODES = frozenset({16, 47, 60, 81})
 _READONLY_CODES = frozenset({164})
 
 _engine_lost = False
+_ours = threading.local()
+
+
+def _is_foreign(_record: logging.LogRecord) -> bool:
+    return not getattr(_ours, "calling", 0)
+
+
+# The driver warns of every attempt that fails; ours are reported once, by whoever retries them.
+logging.getLogger("clickhouse_connect.driver._backend.http_sync").addFilter(_is_foreign)
 
 
 def _after_fork() -> None:
     global _engine_lost  # noqa: PLW0603 - one engine per process
     _engine_lost = "chdb" in sys.modules
+    for connection in tuple(_connections):
+        connection.renew_lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -59,6 +72,11 @@ class Connection:
         self.target = target
         self._lock = threading.Lock()
         self._handles: _Handles | None = None
+        _connections.add(self)
+
+    def renew_lock(self) -> None:
+        """Forget who held the lock: in a forked child that thread is not there to release it."""
+        self._lock = threading.Lock()
 
     def command(self, sql: str, parameters: Mapping[str, Any] | None = None, *, in_database: bool = True) -> None:
         """Run a statement that returns nothing."""
@@ -157,12 +175,18 @@ class Connection:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        _ours.calling = getattr(_ours, "calling", 0) + 1
         try:
             yield
         except ClickHouseError as error:
             raise _translated(self.target, error) from error
         except OSError as error:
             raise StoreUnavailableError(f"{self.target.shown}: {error}") from error
+        finally:
+            _ours.calling -= 1
+
+
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 def _translated(target: Target, error: ClickHouseError) -> StoreError:

@@ -14,6 +14,7 @@ import json
 import random
 import struct
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -140,7 +141,14 @@ def main(arguments: list[str]) -> None:
     for module in ("body", "eventstream", "formats.wire", "formats.openai", "formats.bedrock", "formats.cohere"):
         instrument(atheris, f"otel_sessions.capture.{module}")
     atheris.Setup(
-        [sys.argv[0], f"-max_total_time={asked.seconds}", "-max_len=4096", "-verbosity=0", "-print_final_stats=1"],
+        [
+            sys.argv[0],
+            f"-max_total_time={asked.seconds}",
+            "-max_len=4096",
+            "-verbosity=0",
+            "-print_final_stats=1",
+            f"-artifact_prefix={tempfile.gettempdir()}/",
+        ],  # fmt: skip
         check_shape,
     )
     atheris.Fuzz()

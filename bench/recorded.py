@@ -94,8 +94,9 @@ def expected(recording: Recording) -> Facts | None:
     if kind == "invoke":
         kind = "chat" if "messages" in asked or "message" in asked else "text_completion"
     provider = next(name for part, name in _HOSTS if part in url.netloc)
-    documents = list(_documents(body(recording["response"])))
-    return Facts(kind, provider, _request_model(path, asked), **_answered(provider, documents))
+    return Facts(
+        kind, provider, _request_model(path, asked), **_answered(provider, [*documents(body(recording["response"]))])
+    )
 
 
 def _is_other(recording: Recording, host: str) -> bool:
@@ -117,7 +118,7 @@ def _request_model(path: str, asked: dict[str, Any]) -> str | None:
     return named or (found and (found.group(1) or found.group(3))) or None
 
 
-def _documents(data: bytes) -> Iterator[dict[str, Any]]:
+def documents(data: bytes) -> Iterator[dict[str, Any]]:
     """JSON objects of a body: a document, lines, server-sent events or an AWS event stream."""
     if data[:1] == b"\0":
         yield from _messages(data)
@@ -140,8 +141,8 @@ def _messages(data: bytes) -> Iterator[dict[str, Any]]:
         data = data[size:]
 
 
-def _answered(provider: str, documents: list[dict[str, Any]]) -> dict[str, Any]:
-    inner = [part for document in documents for part in _parts(document)]
+def _answered(provider: str, whole: list[dict[str, Any]]) -> dict[str, Any]:
+    inner = [part for document in whole for part in _parts(document)]
     found: dict[str, Any] = {"response_model": _last(inner, "modelVersion", "model_id", "model", first=True)}
     found["finish_reasons"] = _finish_reasons(inner)
     found["tier"] = _last(inner, "service_tier")

@@ -24,6 +24,7 @@ _PROVIDERS = {
     "api.openai.com": "openai",
     "openai.azure.com": "azure.ai.openai",
     "cognitiveservices.azure.com": "azure.ai.openai",
+    "azure-api.net": "azure.ai.inference",
     "services.ai.azure.com": "azure.ai.inference",
     "models.ai.azure.com": "azure.ai.inference",
     "models.inference.ai.azure.com": "azure.ai.inference",
@@ -74,7 +75,6 @@ _PROVIDERS = {
     ":11434": "ollama",
     "api.replicate.com": "replicate",
     "ai-gateway.vercel.sh": "vercel",
-    "gateway.ai.cloudflare.com": "cloudflare",
     "api.cloudflare.com": "cloudflare",
     "api.githubcopilot.com": "github-copilot",
     "api.meta.ai": "meta",
@@ -90,7 +90,7 @@ _PROVIDERS = {
     "modal.direct": "modal",
 }
 _OPEN_HOSTS = {
-    "amazonaws.com", "api.aws", ":11434", "modal.run", "modal.direct", "api.cloudflare.com", "cloud.databricks.com",
+    "amazonaws.com", "api.aws", "azure-api.net", ":11434", "modal.run", "modal.direct", "api.cloudflare.com", "cloud.databricks.com",
     "azuredatabricks.net", "gcp.databricks.com", "router.huggingface.co", "api-inference.huggingface.co",
     "endpoints.huggingface.cloud",
 }  # fmt: skip
@@ -98,7 +98,7 @@ _OPEN_HOSTS = {
 _FORWARD_HOSTS = ("helicone.ai",)
 """A proxy that lives by the headers which are stripped elsewhere."""
 _LIKELY = re.compile("|".join(f"(?:{endpoint.path.replace('(?P<model>', '(?:')})$" for endpoint in ENDPOINTS))
-_DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
+_DEPLOYMENT = re.compile(r"/(?:deployments|engines)/([^/]+)/")
 _REMEMBERED = 1024
 
 

@@ -36,7 +36,7 @@ from otel_sessions.capture.formats import (
 from otel_sessions.capture.formats.wire import Endpoint
 
 _FORMATS = (
-    watsonx, openai, anthropic, gemini, interactions, bedrock, media, cohere, rerank, mistral, ollama, huggingface,
+    watsonx, interactions, openai, anthropic, gemini, bedrock, media, cohere, rerank, mistral, ollama, huggingface,
     replicate,
 )  # fmt: skip
 

@@ -459,6 +459,10 @@ ENDPOINTS = (
         "chat", _OPENAI, "/responses(?:/compact)?", input_call, read_response, usage,
         telling=_TELLING_EVENT, sent=response_sent, received=response_received,
     ),
+    Endpoint(
+        "embeddings", "voyage", "/v1/(?:multimodal|contextualized)embeddings", input_call, read_part, usage,
+        only=("voyage",),
+    ),
     Endpoint("generate_content", _OPENAI, "/decisions", _decision_call, read_part, usage),
     Endpoint(
         "chat", "writer", "/v1/chat", chat_call, read_part, usage,

@@ -148,7 +148,7 @@ def main(arguments: list[str]) -> None:
             "-verbosity=0",
             "-print_final_stats=1",
             f"-artifact_prefix={tempfile.gettempdir()}/",
-        ],  # fmt: skip
+        ],
         check_shape,
     )
     atheris.Fuzz()

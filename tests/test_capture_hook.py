@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import gzip
 import json
@@ -221,6 +222,37 @@ def test_clients_made_before_are_covered_and_uninstrument_undoes_it(
     assert module.Client._transport_for_url is before
 
 
+def test_a_patch_of_someone_else_on_top_stays(monkeypatch: pytest.MonkeyPatch, provider: TracerProvider) -> None:
+    """Uninstrumenting takes no other patch away, and ours is without effect below it."""
+    capture.instrument(provider)
+    ours = httpx2.Client._transport_for_url
+
+    @functools.wraps(ours)
+    def theirs(self: Any, url: Any) -> Any:
+        return ours(self, url)
+
+    monkeypatch.setattr(httpx2.Client, "_transport_for_url", theirs)
+    capture.uninstrument()
+    assert httpx2.Client._transport_for_url is theirs
+    with client(httpx2, answering(httpx2)) as http:
+        assert http._transport_for_url(httpx2.URL(URL)) is http._transport
+    monkeypatch.undo()
+    httpx2.Client._transport_for_url = ours.__wrapped__  # type: ignore[method-assign, attr-defined]
+
+
+def test_websockets_are_not_llm_calls(exporter: InMemorySpanExporter) -> None:
+    """A handshake gets the client's own transport."""
+    with client(httpx2, answering(httpx2)) as http:
+        assert http._transport_for_url(httpx2.URL("wss://api.openai.com/v1/realtime?model=m")) is http._transport
+
+
+def test_server_sent_events_of_the_client(exporter: InMemorySpanExporter) -> None:
+    """The event source of httpx2 reads through us as it would without."""
+    with client(httpx2, streaming(httpx2)) as http, http.sse(URL, method="POST", json=STREAM) as source:
+        assert [event.data for event in source][-1] == "[DONE]"
+    assert attributes(only(exporter))["gen_ai.usage.output_tokens"] == 5
+
+
 def test_a_provider_that_is_set_later_is_found(monkeypatch: pytest.MonkeyPatch, exporter: InMemorySpanExporter) -> None:
     """Without a provider, spans go to the global one as it is at the time of the call."""
     capture.uninstrument()
@@ -392,6 +424,19 @@ def test_a_body_that_is_yet_to_be_streamed_is_not_consumed(exporter: InMemorySpa
         http.post(URL, content=iter([b'{"model":', b'"gpt-4o"}']), headers={"OTel-Session-Id": "run-1"})
     assert seen == [b'{"model":"gpt-4o"}']
     assert only(exporter).name == "chat"
+
+
+def test_a_body_that_a_transport_has_loaded_can_be_sent_again(exporter: InMemorySpanExporter) -> None:
+    """A redirect repeats a request whose body was an iterator, also where what was sent is a copy."""
+    seen: list[bytes] = []
+
+    def handler(request: Any) -> Any:
+        seen.append(request.content)
+        return httpx2.Response(307, headers={"location": f"{URL}?2"}) if len(seen) == 1 else httpx2.Response(200)
+
+    with client(httpx2, handler, follow_redirects=True) as http:
+        http.post(URL, content=iter([b"{}"]), headers={"OTel-Session-Id": "run-1"})
+    assert seen == [b"{}", b"{}"]
 
 
 # Whose session

@@ -45,7 +45,7 @@ class InForce:
 
 
 _lock = threading.Lock()
-_patched: list[ModuleType] = []
+_undo: list[Callable[[], None]] = []
 _in_force: list[InForce] = []
 
 
@@ -57,23 +57,20 @@ def instrument(tracer_provider: TracerProvider | None = None, *, settings: Setti
     A second call changes nothing until :func:`uninstrument`.
     """
     with _lock:
-        if _patched:
+        if _undo:
             return
         settings = settings or load()
         asked = Instrumentation(settings, Targets(settings), _tracer_of(tracer_provider))
         reaper.watch_collector()
-        for module in _modules():
-            hook.patch(module, asked)
-            _patched.append(module)
+        _undo.extend(hook.patch(module, asked) for module in _modules())
         _in_force[:] = [InForce(tracer_provider, settings)]
 
 
 def uninstrument() -> None:
     """Undo :func:`instrument`; exchanges that are still open are ended first."""
     with _lock:
-        for module in _patched:
-            hook.unpatch(module)
-        _patched.clear()
+        while _undo:
+            _undo.pop()()
         _in_force.clear()
         finish_open()
         reaper.unwatch_collector()

@@ -23,7 +23,6 @@ from otel_sessions.capture.request import Instrumentation, begin
 from otel_sessions.capture.target import Target
 
 MODULES = ("httpx", "httpx2")
-_MARK = "_otel_sessions_original"
 
 
 class HttpModule:
@@ -226,24 +225,21 @@ class _AsyncStream(_Stream):
             self._closed()
 
 
-def patch(module: Any, asked: Instrumentation) -> None:
-    """Put the shells into the clients of ``module``."""
+def patch(module: Any, asked: Instrumentation) -> Callable[[], None]:
+    """Put the shells into the clients of ``module``; what is returned takes them out again."""
     http = HttpModule(module)
-    _patch(module.Client, _SyncShell, http, asked)
-    _patch(module.AsyncClient, _AsyncShell, http, asked)
+    undo = [_patch(module.Client, _SyncShell, http, asked), _patch(module.AsyncClient, _AsyncShell, http, asked)]
+
+    def undo_all() -> None:
+        for one in undo:
+            one()
+
+    return undo_all
 
 
-def unpatch(module: Any) -> None:
-    """Undo :func:`patch`, unless another one has patched on top, whose patch then stays."""
-    for client in (module.Client, module.AsyncClient):
-        original = getattr(client._transport_for_url, _MARK, None)  # noqa: SLF001 - the seam
-        if original is not None:
-            client._transport_for_url = original  # noqa: SLF001
-
-
-def _patch(client: Any, shell: Callable[..., Any], http: HttpModule, asked: Instrumentation) -> None:
+def _patch(client: Any, shell: Callable[..., Any], http: HttpModule, asked: Instrumentation) -> Callable[[], None]:
     original = client._transport_for_url  # noqa: SLF001 - the one seam that every request passes
-    target_of = asked.targets.of
+    target_of: Callable[[Any], Target | None] = asked.targets.of
 
     @functools.wraps(original)
     def transport_for_url(self: Any, url: Any) -> Any:
@@ -255,5 +251,16 @@ def _patch(client: Any, shell: Callable[..., Any], http: HttpModule, asked: Inst
             return transport
         return transport if target is None else shell(transport, target, http, asked)
 
-    setattr(transport_for_url, _MARK, original)
+    def undo() -> None:
+        nonlocal target_of
+        if client._transport_for_url is transport_for_url:  # noqa: SLF001
+            client._transport_for_url = original  # noqa: SLF001
+        else:
+            target_of = _nothing  # someone has patched on top, and still calls ours
+
     client._transport_for_url = transport_for_url  # noqa: SLF001
+    return undo
+
+
+def _nothing(_url: Any) -> None:
+    """No URL is a target."""

@@ -179,7 +179,7 @@ def _finish_reasons(parts: list[dict[str, Any]]) -> tuple[str, ...]:
             reason = reason["reason"] if isinstance(reason, dict) else reason
             if reason and reason != "not_finished":
                 found[answer.get("index", index) if isinstance(answer.get("index"), int) else index] = reason
-    return tuple(found.values())
+    return tuple(found[index] for index in sorted(found))
 
 
 def _objects(parts: list[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:

@@ -123,6 +123,17 @@ def test_control_calls_are_no_calls(path: str) -> None:
     assert exchange(f"{OPENAI}/{path}", CHAT | {"input": "x"}, {"usage": {"input_tokens": 1}}) is None
 
 
+def test_finish_reasons_stand_in_the_order_of_the_choices() -> None:
+    """Not in the order in which they ended."""
+    body = events(*(
+        {"id": "c", "model": "m", "choices": [{"index": index, "finish_reason": reason}]}
+        for index, reason in ((0, None), (2, "length"), (1, "stop"), (0, "tool_calls"))
+    ))  # fmt: skip
+    found = exchange(f"{OPENAI}/chat/completions", CHAT | {"stream": True, "n": 3}, body)
+    assert found is not None
+    assert found["gen_ai.response.finish_reasons"] == ("tool_calls", "stop", "length")
+
+
 def test_groq_tells_of_its_hardware_outside_of_streams() -> None:
     """x_groq.usage counts only where it is the usage."""
     answer = {"usage": {"prompt_tokens": 5, "completion_tokens": 6}, "x_groq": {"usage": {"dram_cached_tokens": 3}}}

@@ -185,7 +185,7 @@ class Exchange:
         if answer.id is not None:
             found[names.RESPONSE_ID] = answer.id
         if answer.finish_reasons:
-            found[names.FINISH_REASONS] = tuple(answer.finish_reasons.values())
+            found[names.FINISH_REASONS] = tuple(reason for _, reason in sorted(answer.finish_reasons.items()))
         if answer.service_tier is not None:
             found[names.RESPONSE_SERVICE_TIER] = answer.service_tier
         if answer.web_searches is not None:

@@ -57,6 +57,8 @@ def audio() -> tuple[str, io.BytesIO]:
     return ("a.wav", io.BytesIO(b"RIFF"))
 
 
+DONE = b"event: conversation.response.done\n" + events({"type": "conversation.response.done", "usage": CHAT})[:-14]
+
 CALLS: dict[str, tuple[str, str, Callable[[], object]]] = {
     "openai images": ("generate_content", "openai", lambda: open_ai(
         {"created": 1, "data": [], "usage": TOKENS}).images.generate(model=MODEL, prompt="x")),
@@ -80,7 +82,7 @@ CALLS: dict[str, tuple[str, str, Callable[[], object]]] = {
     "mistral conversation": ("chat", "mistral_ai", lambda: mistral(
         {"conversation_id": "c", "outputs": [], "usage": CHAT}).beta.conversations.start(model=MODEL, inputs="x")),
     "mistral conversation streamed": ("chat", "mistral_ai", lambda: list(mistral(
-        b"event: conversation.response.done\n" + events({"type": "conversation.response.done", "usage": CHAT}),
+        DONE,
     ).beta.conversations.start_stream(model=MODEL, inputs="x"))),
     "mistral fim": ("text_completion", "mistral_ai", lambda: mistral(
         {"id": "f", "object": "x", "model": MODEL, "choices": [], "created": 1, "usage": CHAT},

@@ -184,11 +184,22 @@ class _Events:
             return
         self._line(self._rest.part())
         self._rest.clear()
+        *events, rest = rest.split(b"\n\n")
+        for event in events:
+            self._event(event)
         *lines, last = rest.split(b"\n")
         for line in lines:
             self._line(line)
         if last:
             self._rest.add(last)
+
+    def _event(self, event: bytes) -> None:
+        if event.startswith(b"data: {") and b"\n" not in event and not self._data and len(event) <= MAX_PART:
+            self._read(event[6:].strip())  # nearly every event is one line, which needs no putting together
+            return
+        for line in event.split(b"\n"):
+            self._line(line)
+        self._line(b"")
 
     def _line(self, line: bytes) -> None:
         if line.startswith(b"data:"):

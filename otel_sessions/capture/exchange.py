@@ -163,10 +163,10 @@ class Exchange:
             return b""
 
     def _read(self, part: bytes) -> None:
-        answer, recorder = self._answer, self._recorder
+        answer, recorder, telling = self._answer, self._recorder, self._endpoint.telling
         if recorder is not None:
             recorder.keep(part)
-        elif answer.named and self._endpoint.telling is not None and not self._endpoint.telling.search(part):
+        elif telling is not None and answer.model is not None and answer.id is not None and not telling.search(part):
             return  # one of the many events of a stream that carry but a piece of text
         self._endpoint.read(part, answer)
 

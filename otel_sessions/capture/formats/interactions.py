@@ -81,11 +81,15 @@ def read(data: bytes, answer: Answer) -> None:
     answer.name(found.model, found.id)
     answer.use(found.usage)
     answer.service_tier = text(found.service_tier) or answer.service_tier
-    if found.status in {"completed", "incomplete", "failed", "cancelled", "requires_action", "budget_exceeded"}:
+    if found.status in _ENDS:
         answer.finish(0, found.status)
     if event.error or found.error:
         error = mapping(event.error or found.error)
         answer.fail(error.get("code"), error.get("status"))
+
+
+_ENDS = ("completed", "incomplete", "failed", "cancelled", "requires_action", "budget_exceeded")
+"""A tuple, since a status may be anything, also what has no hash."""
 
 
 def usage(raw: Mapping[str, Any]) -> Usage:

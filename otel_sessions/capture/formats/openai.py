@@ -184,7 +184,7 @@ def read_response(data: bytes, answer: Answer) -> None:
     answer.service_tier = text(found.service_tier) or answer.service_tier
     answer.use(found.usage)
     answer.web_searches = _searched(found) or answer.web_searches
-    if found.status in {"completed", "incomplete", "failed", "cancelled"}:
+    if found.status in ("completed", "incomplete", "failed", "cancelled"):
         answer.finish(0, (found.incomplete_details and found.incomplete_details.reason) or found.status)
     if found.error:
         error = mapping(found.error)
@@ -196,7 +196,7 @@ def _searched(response: _Response) -> int:
     stated = response.tool_usage and response.tool_usage.web_search
     count = tokens(stated.num_requests) if stated else None
     calls = (item for item in response.output or () if item.type == "web_search_call")
-    made = sum(item.action is None or item.action.type in {None, "search"} for item in calls)
+    made = sum(item.action is None or item.action.type in (None, "search") for item in calls)
     return made if count is None else count
 
 

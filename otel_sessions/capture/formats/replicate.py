@@ -42,7 +42,7 @@ def read(data: bytes, answer: Answer) -> None:
         return
     answer.name(prediction.model, prediction.id)
     answer.use(prediction.metrics)
-    if prediction.status in {"succeeded", "failed", "canceled"}:
+    if prediction.status in ("succeeded", "failed", "canceled"):
         answer.finish(0, prediction.status)
     if prediction.error:
         answer.fail("failed")

@@ -114,11 +114,6 @@ class Answer:
     spare: list[bytes] = field(default_factory=list)
     """A usage object that counts if there is no other."""
 
-    @property
-    def named(self) -> bool:
-        """Whether model and id are known."""
-        return self.model is not None and self.id is not None
-
     def name(self, model: object, response_id: object) -> None:
         """Take model and id of a part; the first that is not empty stands."""
         self.model = self.model or text(model)

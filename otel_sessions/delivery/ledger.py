@@ -77,6 +77,11 @@ class Ledger:
             self._notify()
 
     @property
+    def waiting(self) -> int:
+        """Spans in the queue."""
+        return len(self._intake)
+
+    @property
     def on_disk(self) -> int:
         """Spans of this process in the spool."""
         return self._spans[DISK]

@@ -1,0 +1,123 @@
+"""Spans per second into chDB: `python -m bench.export [--spans N] [--batch N]`.
+
+Spans with 20 attributes, made by the SDK, are written in three ways that take turns in one process, so that each sees
+the same state of the machine:
+
+- OTLP: what the OTLP exporter does before it sends anything (encode_spans and SerializeToString)
+- bare: our rows into an otel_traces without any materialized view
+- all: our rows into the store as it is, with all tables and views that hang on it
+
+Each is timed from span objects to acknowledged rows. Printed are medians over the rounds, and the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+from otel_sessions.store import Store, open_store
+
+CALLS_PER_SESSION = 12
+PATHS = ("/triage", "/triage/classify", "/research", "/research/search", "/research/read", "/respond")
+
+
+def llm_spans(count: int) -> tuple[ReadableSpan, ...]:
+    """Spans as capture makes them: 20 attributes each, sessions of 12 calls at 6 paths."""
+    memory = InMemorySpanExporter()
+    provider = TracerProvider(resource=Resource.create({"service.name": "bench"}))
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    tracer = provider.get_tracer("otel_sessions", "0.1.0")
+    for number in range(count):
+        session, step = divmod(number, CALLS_PER_SESSION)
+        attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": "gpt-4o-mini",
+            "gen_ai.request.temperature": 0.2,
+            "gen_ai.request.max_tokens": 1024,
+            "gen_ai.response.model": "gpt-4o-mini-2024-07-18",
+            "gen_ai.response.id": f"chatcmpl-{number:024x}",
+            "gen_ai.response.finish_reasons": ("stop",),
+            "gen_ai.usage.input_tokens": 700 + number % 900,
+            "gen_ai.usage.output_tokens": 30 + number % 200,
+            "gen_ai.usage.cache_read.input_tokens": number % 512,
+            "gen_ai.usage.cost": (700 + number % 900) * 1.5e-7,
+            "otel_sessions.cost.status": "priced",
+            "server.address": "api.openai.com",
+            "server.port": 443,
+            "http.response.status_code": 200,
+            "session.id": f"0199a4c2-7d1e-7000-8000-{session:012x}",
+            "session.name": "support-triage",
+            "session.path": PATHS[step % len(PATHS)],
+            "user.id": f"user-{session % 97}",
+        }
+        tracer.start_span("chat gpt-4o-mini", kind=SpanKind.CLIENT, attributes=attributes).end()
+    return memory.get_finished_spans()
+
+
+def measure(store: Store, bare: Store, spans: Sequence[ReadableSpan], batch: int, rounds: int) -> dict[str, float]:
+    """Median seconds per way for all of ``spans``."""
+    batches = [spans[start : start + batch] for start in range(0, len(spans), batch)]
+    token = map(str, itertools.count())
+    ways: dict[str, Callable[[Sequence[ReadableSpan]], object]] = {
+        "OTLP": lambda part: encode_spans(part).SerializeToString(),
+        "rows": store.encode,
+        "bare": lambda part: bare.insert(part, next(token)),
+        "all": lambda part: store.insert(part, next(token)),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            for part in batches:
+                way(part)
+            taken[name].append(time.perf_counter() - began)
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def without_views(store: Store) -> None:
+    """Leave nothing of the schema that an insert into otel_traces would fill."""
+    views = store.reader().query("SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView'")  # fmt: skip
+    for (name,) in views.rows:
+        store._connection.command(f"DROP VIEW {name}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--spans", type=int, default=16_384)
+    parser.add_argument("--batch", type=int, default=4_096)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    spans = llm_spans(given.spans)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder).resolve()
+        with open_store(f"chdb://{path}") as store, open_store(f"chdb://{path}?database=bare") as bare:
+            store.migrate()
+            bare.migrate()
+            without_views(bare)
+            seconds = measure(store, bare, spans, given.batch, given.rounds)
+    rates = {name: len(spans) / value for name, value in seconds.items()}
+    print(f"{len(spans):,} spans of {len(spans[0].attributes or {})} attributes in batches of {given.batch:,}")
+    print(f"OTLP encoding alone        {rates['OTLP']:10,.0f} spans/s")
+    print(f"our encoding alone         {rates['rows']:10,.0f} spans/s")
+    print(f"into a bare otel_traces    {rates['bare']:10,.0f} spans/s   {rates['bare'] / rates['OTLP']:.1f} x OTLP")
+    print(
+        f"into the store, all views  {rates['all']:10,.0f} spans/s   {rates['all'] / rates['OTLP']:.1f} x OTLP (target 5)"
+    )
+    print(f"all views : bare           {rates['all'] / rates['bare']:10.2f}             (target 0.5)")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,8 @@
 dsn         what a DSN says
 connection  one lazily opened connection to a ClickHouse server or to chDB, with our errors
 migrate     applies schema/*.sql once, views/*.sql each time
-pricing     rows of the price book, and calls priced anew
+pricing     rows of the price book
+repricing   calls that are here, priced anew
 rows        spans as a block of ``otel_traces``
 native      columns as ClickHouse's Native format
 doubt       whether an encoded block is there already
@@ -19,15 +20,19 @@ from typing import Self
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from otel_sessions.base.price import PriceRow
 from otel_sessions.store import doubt, rows
 from otel_sessions.store.connection import Connection
 from otel_sessions.store.dsn import parse
 from otel_sessions.store.migrate import FileState, migrate, schema_state
 from otel_sessions.store.pricing import add_prices, replace_prices
 from otel_sessions.store.reader import Reader
-from otel_sessions.store.records import CallRow, SessionRow, StepRow, Table
+from otel_sessions.store.records import CallRow, PriceChange, SessionRow, StepRow, Table
+from otel_sessions.store.repricing import Again, compare, reprice
 
-__all__ = ["CallRow", "FileState", "Reader", "SessionRow", "StepRow", "Store", "Table", "open_store"]
+__all__ = [
+    "Again", "CallRow", "FileState", "PriceChange", "Reader", "SessionRow", "StepRow", "Store", "Table", "open_store",
+]  # fmt: skip
 
 _INSERT_SETTINGS = {
     "async_insert": "0",
@@ -115,6 +120,18 @@ class Store:
         in the store already stays as it is until :meth:`reprice`.
         """
         replace_prices(self._connection, rows, version)
+
+    def compare_prices(self, again: Again) -> list[PriceChange]:
+        """What the calls that ``again`` chooses cost, and what they would cost as it says; writes nothing."""
+        return compare(self._connection, again)
+
+    def reprice(self, again: Again, report: Callable[[str], object] | None = None, *, resume: bool = False) -> None:
+        """Write into calls and rollups what the calls that ``again`` chooses cost by the price book as it is now.
+
+        ``report`` is called with each month before it is done. Raises :class:`StoreUnavailableError` if another
+        repricing is under way; ``resume`` finishes it first.
+        """
+        reprice(self._connection, again, report or (lambda _: None), resume=resume)
 
     def reader(self) -> Reader:
         """What the views say."""

@@ -78,10 +78,19 @@ class Connection:
         """Forget who held the lock: in a forked child that thread is not there to release it."""
         self._lock = threading.Lock()
 
-    def command(self, sql: str, parameters: Mapping[str, Any] | None = None, *, in_database: bool = True) -> None:
+    def command(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        in_database: bool = True,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         """Run a statement that returns nothing."""
         with self._errors():
-            self._open().main.command(sql, parameters=dict(parameters or {}), use_database=in_database)
+            self._open().main.command(
+                sql, parameters=dict(parameters or {}), use_database=in_database, settings=dict(settings or {})
+            )
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> QueryResult:
         """Run a query of ours; ``{name:Type}`` parameters only."""

@@ -119,3 +119,17 @@ class Table:
     columns: tuple[str, ...]
     types: tuple[str, ...]
     rows: list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class PriceChange:
+    """What the calls of one model cost and would cost at other prices; the costs are sums over priced calls."""
+
+    provider: str
+    model: str
+    calls: int
+    changed_calls: int
+    old_cost_usd: Decimal
+    new_cost_usd: Decimal
+    old_unpriced_calls: int
+    new_unpriced_calls: int

@@ -109,7 +109,8 @@ WHERE session_id != '' OR is_llm;
 
 -- The same spans with typed fields and their price (which 008 looks up).
 -- What counts (calls, tokens, cost) is 0 on everything but the billable call of an exchange, so that the tables below
--- only add up.
+-- only add up. A correction is no span: it takes the place and time of a call whose price changed later, and counts
+-- nothing but the difference (below zero too: unsigned sums wrap around and come out right).
 CREATE TABLE IF NOT EXISTS typed_spans /*on_cluster*/
 (
     session_id String,
@@ -129,6 +130,7 @@ CREATE TABLE IF NOT EXISTS typed_spans /*on_cluster*/
     is_llm Bool,
     is_billable Bool,
     superseded_by String,
+    is_correction Bool,
     operation LowCardinality(String),
     provider LowCardinality(String),
     request_model LowCardinality(String),
@@ -163,6 +165,8 @@ CREATE TABLE IF NOT EXISTS typed_spans /*on_cluster*/
     costed_calls UInt64,
     unpriced_calls UInt64,
     no_usage_calls UInt64,
-    refused_calls UInt64
+    refused_calls UInt64,
+    unpriced_input_tokens UInt64,
+    unpriced_output_tokens UInt64
 )
 ENGINE = Null;

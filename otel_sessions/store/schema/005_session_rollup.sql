@@ -43,7 +43,7 @@ SELECT
     arrayFilter(value -> value != '', groupUniqArray(s.service)) AS services,
     arrayFilter(value -> value != '', groupUniqArrayIf(s.provider, s.is_billable)) AS providers,
     arrayFilter(value -> value != '', groupUniqArrayIf(s.model, s.is_billable)) AS models,
-    count() AS spans,
+    countIf(NOT s.is_correction) AS spans,
     sum(s.counted_calls) AS calls,
     sum(s.counted_errors) AS errors,
     sum(s.counted_ns) AS llm_ns,

@@ -42,12 +42,12 @@ SELECT
     sum(s.counted_cost_usd) AS cost_usd,
     sum(s.costed_calls) AS costed_calls,
     sum(s.unpriced_calls) AS unpriced_calls,
-    sumIf(s.counted_input_tokens, s.unpriced_calls > 0) AS unpriced_input_tokens,
-    sumIf(s.counted_output_tokens, s.unpriced_calls > 0) AS unpriced_output_tokens,
+    sum(s.unpriced_input_tokens) AS unpriced_input_tokens,
+    sum(s.unpriced_output_tokens) AS unpriced_output_tokens,
     min(if(s.unpriced_calls > 0, s.started_at, toDateTime64('2261-01-01 00:00:00', 9, 'UTC'))) AS unpriced_first_seen,
     maxIf(s.started_at, s.unpriced_calls > 0) AS unpriced_last_seen,
-    quantilesTDigestState(0.5, 0.95)(toFloat32(s.duration_ns / 1e9)) AS latency_state,
+    quantilesTDigestStateIf(0.5, 0.95)(toFloat32(s.duration_ns / 1e9), s.is_billable) AS latency_state,
     quantilesTDigestIfState(0.5, 0.95)(toFloat32(ifNull(s.ttft_seconds, 0)), s.ttft_seconds IS NOT NULL) AS ttft_state
 FROM typed_spans AS s
-WHERE s.is_billable
+WHERE s.is_billable OR s.is_correction
 GROUP BY hour, provider, model;

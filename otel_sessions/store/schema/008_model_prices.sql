@@ -66,6 +66,7 @@ SELECT
     * EXCEPT (is_known, is_provided, given_cost, given_source, book_source, book_id),
     multiIf(NOT is_llm, '', is_provided, 'provided', cost_usd IS NOT NULL, 'priced', is_known, 'unpriced', 'no_usage') AS cost_status,
     multiIf(is_provided OR book_id = 0, given_source, cost_usd IS NULL, '', book_source) AS cost_source,
+    false AS is_correction,
     toUInt64(is_billable) AS counted_calls,
     toUInt64(is_billable AND status = 'error') AS counted_errors,
     is_billable * duration_ns AS counted_ns,
@@ -77,6 +78,8 @@ SELECT
     if(is_billable, ifNull(cost_usd, 0), 0) AS counted_cost_usd,
     toUInt64(is_billable AND cost_usd IS NOT NULL) AS costed_calls,
     toUInt64(is_billable AND cost_usd IS NULL AND is_known) AS unpriced_calls,
+    if(cost_usd IS NULL AND is_known, counted_input_tokens, 0) AS unpriced_input_tokens,
+    if(cost_usd IS NULL AND is_known, counted_output_tokens, 0) AS unpriced_output_tokens,
     toUInt64(is_billable AND cost_usd IS NULL AND NOT is_known) AS no_usage_calls,
     toUInt64(is_billable AND cost_usd IS NULL AND NOT is_known AND http_status >= 400) AS refused_calls
 FROM

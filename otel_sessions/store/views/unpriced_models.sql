@@ -22,4 +22,6 @@ SELECT
     max(r.unpriced_last_seen) AS last_seen
 FROM model_rollup AS r
 WHERE r.unpriced_calls > 0
-GROUP BY provider, model;
+GROUP BY provider, model
+-- Calls that were priced later are taken off by rows of their own.
+HAVING calls > 0;

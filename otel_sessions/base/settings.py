@@ -171,7 +171,10 @@ class Settings:
         "Function `str -> str`, called on every text of captured content before it is recorded (`module:function`).",
     )
     llm_hosts: tuple[str, ...] = _setting(
-        (), _hosts, "Further hosts (`host` or `host:port`) on which every path of a known wire format is an LLM call."
+        (),
+        _hosts,
+        "Further hosts (`host` or `host:port`, followed by `=provider` if it is known) on which every path of a known "
+        "wire format is an LLM call.",
     )
     ignore_hosts: tuple[str, ...] = _setting((), _hosts, "Hosts on which nothing is an LLM call.")
     forward_hosts: tuple[str, ...] = _setting(

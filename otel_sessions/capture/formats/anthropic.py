@@ -183,7 +183,7 @@ _DELTAS = {"text_delta": ("text", "text"), "thinking_delta": ("thinking", "think
 
 
 def _add_block(blocks: dict[Any, dict[str, Any]], part: Mapping[str, Any]) -> None:
-    index = part.get("index")
+    index = tokens(part.get("index"))
     if part.get("type") == "content_block_start":
         blocks[index] = dict(part_of(part, "content_block"))
         return
@@ -193,8 +193,8 @@ def _add_block(blocks: dict[Any, dict[str, Any]], part: Mapping[str, Any]) -> No
     if delta.get("type") == "input_json_delta":
         before = block.get("input")
         block["input"] = (before if isinstance(before, str) else "") + str(delta.get("partial_json") or "")
-    elif delta.get("type") in _DELTAS:
-        source, target = _DELTAS[delta["type"]]
+    elif kind := _DELTAS.get(text(delta.get("type")) or ""):
+        source, target = kind
         block[target] = str(block.get(target) or "") + str(delta.get(source) or "")
 
 

@@ -395,11 +395,13 @@ def _add_choice(found: dict[str, Any], choice: Mapping[str, Any]) -> None:
         found["content"] += "".join(str(part.get("content", "")) for part in _parts(piece))
     found["reason"] = text(choice.get("finish_reason")) or found["reason"]
     for position, call in enumerate(objects(message.get("tool_calls"))):
-        tool = found["tools"].setdefault(call.get("index", position), {"id": None, "name": "", "arguments": ""})
+        index = tokens(call.get("index"))
+        index = position if index is None else index
+        tool = found["tools"].setdefault(index, {"id": None, "name": "", "arguments": ""})
         function = part_of(call, "function")
         tool["id"] = tool["id"] or text(call.get("id"))
-        tool["name"] += function.get("name") or ""
-        tool["arguments"] += function.get("arguments") or ""
+        tool["name"] += str(function.get("name") or "")
+        tool["arguments"] += str(function.get("arguments") or "")
 
 
 def _choice_message(found: Mapping[str, Any]) -> Message:

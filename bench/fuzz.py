@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -136,8 +137,10 @@ def main(arguments: list[str]) -> None:
     except ImportError:
         print("atheris is not installed: mutating seeds without guidance")
         return plainly(shape, SEEDS[asked.reader], asked.seconds)
-    with_seeds = iter(SEEDS[asked.reader])
-    check_shape = atheris.instrument_func(lambda data: check(shape(next(with_seeds, data))))
+    corpus = Path(tempfile.mkdtemp(prefix="corpus-"))
+    for number, seed in enumerate(SEEDS[asked.reader]):
+        (corpus / str(number)).write_bytes(seed)
+    check_shape = atheris.instrument_func(lambda data: check(shape(data)))
     for module in ("body", "eventstream", "formats.wire", "formats.openai", "formats.bedrock", "formats.cohere"):
         instrument(atheris, f"otel_sessions.capture.{module}")
     atheris.Setup(
@@ -148,6 +151,7 @@ def main(arguments: list[str]) -> None:
             "-verbosity=0",
             "-print_final_stats=1",
             f"-artifact_prefix={tempfile.gettempdir()}/",
+            str(corpus),
         ],
         check_shape,
     )

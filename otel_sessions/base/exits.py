@@ -1,7 +1,7 @@
 """The end of the process, also where it passes by ``atexit``.
 
-Children of :mod:`multiprocessing` and of billiard (celery's pools) leave with ``os._exit`` after running finalizers
-of their own. ``os._exit`` by hand, a signal without a handler and ``kill -9`` run nothing of ours.
+Children of :mod:`multiprocessing` leave with ``os._exit`` after running finalizers of their own, celery's after a signal
+of its own. ``os._exit`` by hand, a signal without a handler and ``kill -9`` run nothing of ours.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 
 # Above 0: before the children of the child are waited for.
 _PRIORITY = 10
-_POOLS = ("multiprocessing.util", "billiard.util")
 
 _callbacks: list[Callable[[], object]] = []
 _joined: set[str] = set()
@@ -28,21 +27,29 @@ def at_exit(callback: Callable[[], object]) -> None:
 
 
 def join_pools() -> None:
-    """Have the callbacks run in children of the process pools that are loaded by now."""
-    for name in _POOLS:
+    """Have the callbacks run in the children of those process pools whose modules are loaded by now."""
+    for name, join in {"multiprocessing.util": _join_multiprocessing, "celery.signals": _join_celery}.items():
         module = sys.modules.get(name)
-        # A module that is still being imported has nothing to register with yet.
-        if module is not None and name not in _joined and hasattr(module, "Finalize"):
+        # A module that is still being imported has nothing to join yet.
+        if module is not None and name not in _joined and not getattr(module.__spec__, "_initializing", False):
             _joined.add(name)
-            module.register_after_fork(at_exit, lambda _, module=module: _finalize_in(module))
-            _finalize_in(module)
+            join(module)
 
 
-def _finalize_in(module: Any) -> None:
-    module.Finalize(None, _run, exitpriority=_PRIORITY)
+def _join_multiprocessing(util: Any) -> None:
+    def finalize(_: object = None) -> None:
+        util.Finalize(None, _run, exitpriority=_PRIORITY)
+
+    # A child that was forked forgets the finalizers of its parent; one that was spawned comes here by itself.
+    util.register_after_fork(at_exit, finalize)
+    finalize()
 
 
-def _run() -> None:
+def _join_celery(signals: Any) -> None:
+    signals.worker_process_shutdown.connect(_run, weak=False)
+
+
+def _run(**_: object) -> None:
     for callback in _callbacks:
         callback()
 

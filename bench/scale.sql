@@ -15,7 +15,7 @@ WITH
         {random_ids:Bool},
         concat('ticket-', substring(digest, 1, 24)),
         concat(
-            substring(lower(hex(session_ms)), 5, 8), '-', substring(lower(hex(session_ms)), 13, 4),
+            substring(leftPad(lower(hex(session_ms)), 12, '0'), 1, 8), '-', substring(leftPad(lower(hex(session_ms)), 12, '0'), 9, 4),
             '-7', substring(digest, 1, 3), '-a', substring(digest, 4, 3), '-', substring(digest, 7, 12)
         )
     ) AS session_id,

@@ -14,13 +14,14 @@ CREATE OR REPLACE VIEW path_templates /*on_cluster*/
     cost_p95_usd Nullable(Float64) COMMENT '95th percentile over the sessions of what this path and all below cost',
     unpriced_calls UInt64 COMMENT 'calls with known usage and no price',
     llm_seconds Float64 COMMENT 'sum of the durations of the calls at this path and all below',
-    latency_p50_seconds Nullable(Float64) COMMENT 'median duration of one LLM call at this path or below',
-    latency_p95_seconds Nullable(Float64) COMMENT '95th percentile of the duration of one LLM call at this path or below',
+    latency_p50_seconds Nullable(Float64) COMMENT 'median duration of one LLM call at this path or below; exact up to 8,192 calls, then of a sample',
+    latency_p95_seconds Nullable(Float64) COMMENT '95th percentile of the duration of one LLM call at this path or below; as the median',
     wall_p50_seconds Float64 COMMENT 'median over the sessions of last end − first start at this path and below',
     wall_p95_seconds Float64 COMMENT '95th percentile of the same'
 )
 COMMENT 'One row per session name and path, over all sessions of that name.'
 AS
+-- Summed per session first: a session's numbers stand in several rows until the parts are merged.
 SELECT
     p.session_name AS session_name,
     p.path AS path,
@@ -31,23 +32,25 @@ SELECT
     sum(p.all_output_tokens) AS output_tokens,
     sum(p.own_calls) AS own_calls,
     if(sum(p.own_costed) > 0 OR own_calls = 0, sum(p.own_cost), NULL) AS own_cost_usd,
-    sumOrNullIf(p.all_cost, p.costed > 0 OR p.all_calls = 0) AS cost_usd,
-    quantileOrNullIf(0.5)(toFloat64(p.all_cost), p.costed > 0 OR p.all_calls = 0) AS cost_p50_usd,
-    quantileOrNullIf(0.95)(toFloat64(p.all_cost), p.costed > 0 OR p.all_calls = 0) AS cost_p95_usd,
+    sumOrNullIf(p.all_cost, p.known) AS cost_usd,
+    quantilesIf(0.5, 0.95)(toFloat64(p.all_cost), p.known) AS costs,
+    ifNotFinite(costs[1], NULL) AS cost_p50_usd,
+    ifNotFinite(costs[2], NULL) AS cost_p95_usd,
     sum(p.unpriced) AS unpriced_calls,
     sum(p.all_llm_ns) / 1e9 AS llm_seconds,
-    if(calls = 0, NULL, quantileTDigestArray(0.5)(p.all_latencies)) AS latency_p50_seconds,
-    if(calls = 0, NULL, quantileTDigestArray(0.95)(p.all_latencies)) AS latency_p95_seconds,
-    quantile(0.5)((toUnixTimestamp64Nano(p.last_end) - toUnixTimestamp64Nano(p.first_start)) / 1e9) AS wall_p50_seconds,
-    quantile(0.95)((toUnixTimestamp64Nano(p.last_end) - toUnixTimestamp64Nano(p.first_start)) / 1e9) AS wall_p95_seconds
+    quantilesArray(0.5, 0.95)(p.all_latencies) AS latencies,
+    ifNotFinite(latencies[1], NULL) AS latency_p50_seconds,
+    ifNotFinite(latencies[2], NULL) AS latency_p95_seconds,
+    quantiles(0.5, 0.95)(p.wall_ns / 1e9) AS walls,
+    walls[1] AS wall_p50_seconds,
+    walls[2] AS wall_p95_seconds
 FROM
 (
     SELECT
         u.session_name AS session_name,
         u.path AS path,
-        u.session_id AS session_id,
-        min(u.started_at) AS first_start,
-        max(u.ended_at) AS last_end,
+        u.session_key AS session_key,
+        toUnixTimestamp64Nano(max(u.ended_at)) - toUnixTimestamp64Nano(min(u.started_at)) AS wall_ns,
         sum(u.own_calls) AS own_calls,
         sum(u.own_cost_usd) AS own_cost,
         sum(u.own_costed_calls) AS own_costed,
@@ -57,15 +60,15 @@ FROM
         sum(u.input_tokens) AS all_input_tokens,
         sum(u.output_tokens) AS all_output_tokens,
         sum(u.cost_usd) AS all_cost,
-        sum(u.costed_calls) AS costed,
+        sum(u.costed_calls) > 0 OR all_calls = 0 AS known,
         sum(u.unpriced_calls) AS unpriced,
         groupArrayArray(u.latencies) AS all_latencies
     FROM
     (
-        SELECT * FROM path_rollup WHERE session_name != ''
+        SELECT *, session_key FROM path_rollup WHERE session_name != ''
         UNION ALL
         -- Spans without a name count under the name that others gave to their session.
-        SELECT r.* REPLACE (n.session_name AS session_name)
+        SELECT r.* REPLACE (n.session_name AS session_name), r.session_key AS session_key
         FROM path_rollup AS r
         INNER JOIN
         (
@@ -75,6 +78,6 @@ FROM
         ) AS n ON n.session_id = r.session_id
         WHERE r.session_name = ''
     ) AS u
-    GROUP BY session_name, path, session_id
+    GROUP BY session_name, path, session_key
 ) AS p
 GROUP BY session_name, path;

@@ -26,80 +26,59 @@ CREATE OR REPLACE VIEW session_steps /*on_cluster*/
 )
 COMMENT 'One row per session and path, intermediate paths included, with own_ numbers (this very path) and inclusive ones (this path and all below).'
 AS
+-- The counts travel as one array (totals, own), because planning twenty sums took longer than reading the session:
+-- 1 calls, 2 errors, 3 nanoseconds, 4 input tokens, 5 output tokens, 6 calls with a cost, 7 unpriced, 8 refused, 9 spans.
 SELECT
-    session_id,
-    path,
-    multiIf(path = '/', '', depth = 1, '/', arrayStringConcat(arraySlice(splitByChar('/', path), 1, depth), '/')) AS parent_path,
-    toUInt8(if(path = '/', 0, length(splitByChar('/', path)) - 1)) AS depth,
-    first_start AS started_at,
-    last_end AS ended_at,
-    (toUnixTimestamp64Nano(last_end) - toUnixTimestamp64Nano(first_start)) / 1e9 AS wall_seconds,
-    own_calls,
-    own_errors,
-    own_llm_ns / 1e9 AS own_llm_seconds,
-    own_input_tokens,
-    own_output_tokens,
-    if(own_costed_calls > 0 OR own_calls = 0, own_cost, NULL) AS own_cost_usd,
-    own_unpriced_calls,
-    all_calls AS calls,
-    all_errors AS errors,
-    all_llm_ns / 1e9 AS llm_seconds,
-    all_input_tokens AS input_tokens,
-    all_output_tokens AS output_tokens,
-    if(all_costed_calls > 0 OR all_calls = 0, all_cost, NULL) AS cost_usd,
+    p.session_id AS session_id,
+    p.path AS path,
+    multiIf(p.segments = 0, '', p.segments = 1, '/', substring(p.path, 1, length(p.path) - position(reverse(p.path), '/'))) AS parent_path,
+    toUInt8(p.segments) AS depth,
+    p.first_start AS started_at,
+    p.last_end AS ended_at,
+    (toUnixTimestamp64Nano(p.last_end) - toUnixTimestamp64Nano(p.first_start)) / 1e9 AS wall_seconds,
+    p.own[1] AS own_calls,
+    p.own[2] AS own_errors,
+    p.own[3] / 1e9 AS own_llm_seconds,
+    p.own[4] AS own_input_tokens,
+    p.own[5] AS own_output_tokens,
+    if(p.own[6] > 0 OR p.own[1] = 0, p.own_cost, NULL) AS own_cost_usd,
+    p.own[7] AS own_unpriced_calls,
+    p.totals[1] AS calls,
+    p.totals[2] AS errors,
+    p.totals[3] / 1e9 AS llm_seconds,
+    p.totals[4] AS input_tokens,
+    p.totals[5] AS output_tokens,
+    if(p.totals[6] > 0 OR p.totals[1] = 0, p.cost, NULL) AS cost_usd,
     multiIf(
-        all_calls = 0, 'complete',
-        all_costed_calls = 0, 'unknown',
-        all_costed_calls + all_refused_calls < all_calls, 'partial',
+        p.totals[1] = 0, 'complete',
+        p.totals[6] = 0, 'unknown',
+        p.totals[6] + p.totals[8] < p.totals[1], 'partial',
         'complete'
     ) AS cost_status,
-    all_unpriced_calls AS unpriced_calls,
-    all_spans AS spans
+    p.totals[7] AS unpriced_calls,
+    p.totals[9] AS spans
 FROM
 (
     SELECT
         e.session_id AS session_id,
-        arrayJoin(if(
-            e.at = '/',
-            ['/'],
-            arrayMap(level -> if(level = 0, '/', arrayStringConcat(arraySlice(splitByChar('/', e.at), 1, level + 1), '/')), range(length(splitByChar('/', e.at))))
-        )) AS path,
+        -- Cut after each segment: '/a/b' gives '/', '/a', '/a/b'.
+        arrayJoin(if(e.at = '/', ['/'], arrayConcat(['/'], arrayMap(length -> substring(e.at, 1, length), arrayCumSum(arrayMap(segment -> length(segment) + 1, splitByChar('/', substring(e.at, 2)))))))) AS path,
+        if(path = '/', 0, countSubstrings(path, '/')) AS segments,
         min(e.started_at) AS first_start,
         max(addNanoseconds(e.started_at, e.duration_ns)) AS last_end,
-        sumIf(e.calls, e.at = path) AS own_calls,
-        sumIf(e.errors, e.at = path) AS own_errors,
-        sumIf(e.duration_ns, e.at = path AND e.calls = 1) AS own_llm_ns,
-        sumIf(e.input_tokens, e.at = path) AS own_input_tokens,
-        sumIf(e.output_tokens, e.at = path) AS own_output_tokens,
-        sumIf(e.cost, e.at = path) AS own_cost,
-        sumIf(e.costed, e.at = path) AS own_costed_calls,
-        sumIf(e.unpriced, e.at = path) AS own_unpriced_calls,
-        sum(e.calls) AS all_calls,
-        sum(e.errors) AS all_errors,
-        sumIf(e.duration_ns, e.calls = 1) AS all_llm_ns,
-        sum(e.input_tokens) AS all_input_tokens,
-        sum(e.output_tokens) AS all_output_tokens,
-        sum(e.cost) AS all_cost,
-        sum(e.costed) AS all_costed_calls,
-        sum(e.unpriced) AS all_unpriced_calls,
-        sum(e.refused) AS all_refused_calls,
-        sum(e.spans) AS all_spans
+        sumForEach(e.counts) AS totals,
+        sumForEachIf(e.counts, e.at = path) AS own,
+        sum(e.cost) AS cost,
+        sumIf(e.cost, e.at = path) AS own_cost
     FROM
     (
         SELECT
             t.SessionId AS session_id,
             t.SessionPath AS at,
-            toDateTime64(t.Timestamp, 9, 'UTC') AS started_at,
+            t.Timestamp AS started_at,
             if(t.Duration < 4611686018427387904, t.Duration, 0) AS duration_ns,
-            toUInt8(0) AS calls,
-            toUInt8(0) AS errors,
-            toUInt64(0) AS input_tokens,
-            toUInt64(0) AS output_tokens,
-            toDecimal128(0, 12) AS cost,
-            toUInt8(0) AS costed,
-            toUInt8(0) AS unpriced,
-            toUInt8(0) AS refused,
-            toUInt8(1) AS spans
+            CAST([0, 0, 0, 0, 0, 0, 0, 0, 1], 'Array(UInt64)') AS counts,
+            toDecimal128(0, 12) AS cost
         FROM otel_traces AS t
         WHERE t.SessionId != ''
         UNION ALL
@@ -108,17 +87,10 @@ FROM
             c.path AS at,
             c.started_at AS started_at,
             c.duration_ns AS duration_ns,
-            toUInt8(1) AS calls,
-            toUInt8(c.status = 'error') AS errors,
-            ifNull(c.input_tokens, 0) AS input_tokens,
-            ifNull(c.output_tokens, 0) AS output_tokens,
-            ifNull(c.cost_usd, toDecimal128(0, 12)) AS cost,
-            toUInt8(c.cost_usd IS NOT NULL) AS costed,
-            toUInt8(c.cost_status = 'unpriced') AS unpriced,
-            toUInt8(c.cost_status = 'no_usage' AND c.http_status >= 400) AS refused,
-            toUInt8(0) AS spans
+            [1, c.status = 'error', c.duration_ns, ifNull(c.input_tokens, 0), ifNull(c.output_tokens, 0), c.cost_usd IS NOT NULL, c.cost_status = 'unpriced', c.cost_status = 'no_usage' AND c.http_status >= 400, 0] AS counts,
+            ifNull(c.cost_usd, 0) AS cost
         FROM llm_calls AS c
         WHERE c.session_id != ''
     ) AS e
     GROUP BY session_id, path
-);
+) AS p;

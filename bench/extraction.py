@@ -17,22 +17,8 @@ from genai_prices import data_snapshot
 from genai_prices.types import Provider
 
 from bench.recorded import Recording, body, documents, folder
-from bench.recordings import Comparison, compare
+from bench.recordings import PROVIDERS, Comparison, compare
 
-PROVIDERS = {
-    "azure.ai.openai": "azure",
-    "openai": "openai",
-    "anthropic": "anthropic",
-    "gcp.gemini": "google",
-    "groq": "groq",
-    "mistral_ai": "mistral",
-    "deepseek": "deepseek",
-    "cohere": "cohere",
-    "aws.bedrock": "aws",
-    "together": "together",
-    "voyage": "voyageai",
-}
-"""Our provider → genai-prices' id."""
 FIELDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "output_reasoning_tokens")
 
 

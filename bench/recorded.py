@@ -34,6 +34,7 @@ class Facts:
     cache_read: int | None = None
     cache_write: int | None = None
     reasoning: int | None = None
+    searches: int | None = None
     tier: str | None = None
 
 
@@ -145,6 +146,7 @@ def _answered(provider: str, whole: list[dict[str, Any]]) -> dict[str, Any]:
     inner = [part for document in whole for part in _parts(document)]
     found: dict[str, Any] = {"response_model": _last(inner, "modelVersion", "model_id", "model", first=True)}
     found["finish_reasons"] = _finish_reasons(inner)
+    found["searches"] = _searches(inner) or None
     found["tier"] = _last(inner, "service_tier")
     usage = _USAGE.get(provider, _openai)(inner)
     return found | {name: value for name, value in usage.items() if value is not None}
@@ -162,6 +164,13 @@ def _parts(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _last(parts: list[dict[str, Any]], *keys: str, first: bool = False) -> Any:
     found = [part[key] for part in parts for key in keys if isinstance(part.get(key), str) and part[key]]
     return (found[0] if first else found[-1]) if found else None
+
+
+def _searches(parts: list[dict[str, Any]]) -> int:
+    """Searches in the output of a response, or that Anthropic counts."""
+    items = [item for part in parts if part.get("object") == "response" for item in part.get("output") or ()]
+    made = {item["id"] for item in items if item["type"] == "web_search_call" and item["action"]["type"] == "search"}
+    return len(made) + sum(used.get("web_search_requests", 0) for used in _objects(parts, "server_tool_use"))
 
 
 _REASONS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "completionReason", "done_reason")

@@ -161,6 +161,15 @@ class TestGemini:
         """Counting, batches, files and caches."""
         assert exchange(f"{GEMINI}/{path}", ASKED, {"usageMetadata": {"promptTokenCount": 1}}) is None
 
+    @pytest.mark.parametrize(("total", "output"), [(1016, 996), (444, 424), (None, 424)])
+    def test_the_compatible_end_point_hides_thoughts_in_the_total(self, total: int | None, output: int) -> None:
+        """They are billed as output."""
+        usage = {"prompt_tokens": 20, "completion_tokens": 424, "total_tokens": total}
+        found = exchange(f"{GEMINI}/openai/chat/completions", CHAT, {"model": "gemini-x", "usage": usage})
+        assert counts(found) == {"input_tokens": 20, "output_tokens": output}
+        assert found is not None
+        assert found["gen_ai.provider.name"] == "gcp.gemini"
+
     def test_mistral_on_vertex(self) -> None:
         """It keeps its own format there."""
         url = "https://aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/mistralai/models/mistral-x:streamRawPredict"

@@ -155,6 +155,13 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from _paths(item, (*path, key))
 
 
+def endpoint_of(url: str) -> Endpoint:
+    target = Targets(Settings()).of(httpx2.URL(url))
+    assert target is not None
+    assert target.endpoint is not None
+    return target.endpoint
+
+
 def read(endpoint: Endpoint, documents: list[Any]) -> dict[str, Any]:
     """What the answer says, usage included."""
     answer = Answer()
@@ -169,15 +176,14 @@ def read(endpoint: Endpoint, documents: list[Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("url", SAMPLES)
 def test_no_value_in_any_place_raises(url: str) -> None:
     """What is counted stays a count, and a wrong value takes no more than its own subtree with it."""
-    target = Targets(Settings()).of(httpx2.URL(url))
-    assert target is not None
+    endpoint = endpoint_of(url)
     request, documents = SAMPLES[url]
     for changed in variants(request):
-        target.endpoint.call(json.dumps(changed).encode())
-        target.endpoint.sent(changed)
+        endpoint.call(json.dumps(changed).encode())
+        endpoint.sent(changed)
     for number, document in enumerate(documents):
         for changed in variants(document):
-            found = read(target.endpoint, [*documents[:number], changed, *documents[number + 1 :]])
+            found = read(endpoint, [*documents[:number], changed, *documents[number + 1 :]])
             for name, value in found.items():
                 if isinstance(value, int):
                     assert tokens(value) == value, name
@@ -186,13 +192,12 @@ def test_no_value_in_any_place_raises(url: str) -> None:
 @pytest.mark.parametrize("url", SAMPLES)
 def test_a_wrong_value_takes_no_other_with_it(url: str) -> None:
     """The id and the model that stand beside it are read."""
-    target = Targets(Settings()).of(httpx2.URL(url))
-    assert target is not None
+    endpoint = endpoint_of(url)
     for document in SAMPLES[url][1]:
-        whole = read(target.endpoint, [document])
+        whole = read(endpoint, [document])
         for key in document:
             for value in WRONG:
-                found = read(target.endpoint, [{**document, key: value}])
+                found = read(endpoint, [{**document, key: value}])
                 lost = [name for name in ("id", "model") if found[name] != whole[name] and key not in _NAMES]
                 assert lost == [], (key, value)
 

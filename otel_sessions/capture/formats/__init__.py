@@ -36,7 +36,7 @@ from otel_sessions.capture.formats import (
 from otel_sessions.capture.formats.wire import Endpoint
 
 _FORMATS = (
-    watsonx, interactions, openai, anthropic, gemini, bedrock, media, cohere, rerank, mistral, ollama, huggingface,
+    watsonx, interactions, gemini, openai, anthropic, bedrock, media, cohere, rerank, mistral, ollama, huggingface,
     replicate,
 )  # fmt: skip
 

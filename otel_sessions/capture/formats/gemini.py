@@ -4,17 +4,20 @@ Usage (https://ai.google.dev/api/generate-content#UsageMetadata): thoughts are c
 results beside the prompt, so they are added; cached content is part of the prompt. Every chunk of a stream carries
 the usage so far; the last one stands. A stream is SSE with ``alt=sse``, else one JSON array that grows. Up to Gemini
 2.5 a grounded answer is billed once, from Gemini 3 on by its searches. Vertex AI's ``predict`` states tokens per
-embedding; images that it makes are billed by the piece.
+embedding; images that it makes are billed by the piece. The OpenAI-compatible end point counts thoughts, which are
+billed as output, in ``total_tokens`` alone.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
+from otel_sessions.capture.formats import openai
 from otel_sessions.capture.formats.wire import (
     NOTHING,
     Answer,
@@ -148,6 +151,14 @@ def _tier(raw: Mapping[str, Any]) -> str | None:
     return stated.lower().removeprefix("on_demand_") if stated else None
 
 
+def compatible_usage(raw: Mapping[str, Any]) -> Usage:
+    """Of the OpenAI-compatible end point: what the total has beyond the prompt was written, shown or not."""
+    found = openai.usage(raw)
+    whole = tokens(raw.get("total_tokens"))
+    hidden = whole is not None and found.output is not None and whole > (total(found.input, found.output) or 0)
+    return msgspec.structs.replace(found, output=(whole or 0) - (found.input or 0)) if hidden else found
+
+
 # Content
 
 
@@ -215,5 +226,6 @@ ENDPOINTS = (
     ),
     Endpoint("embeddings", _GEMINI, f"{_MODEL}:(?:embedContent|batchEmbedContents)", call, read, usage, sent=sent),
     Endpoint("embeddings", _GEMINI, "/(?P<model>[^/:]*(?:embed|gecko)[^/:]*):predict", call, read, usage),
+    replace(openai.ENDPOINTS[0], provider=_GEMINI, usage=compatible_usage, only=(_GEMINI, "gcp.vertex_ai")),
     Endpoint("generate_content", _GEMINI, "/(?P<model>imag[^/:]*):predict", call, read, usage),
 )  # fmt: skip

@@ -19,7 +19,7 @@ MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.p
 ALLOWED: dict[str, set[str]] = {
     "assembly": {"capture", "delivery", "prices", "processor", "store"},
     "testing": {"capture", "processor"},
-    "cli": {NAME, "assembly", "delivery", "demo", "store"},
+    "cli": {NAME, "assembly", "delivery", "demo", "prices", "store"},
     "demo": {NAME},
     NAME: {"assembly", "capture", "processor", "sessions"},
 }

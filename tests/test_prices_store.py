@@ -248,7 +248,7 @@ def test_what_it_would_cost_elsewhere_is_answered_without_writing(history: Store
     per_million = (4000 - cached) * Decimal(15) + cached * Decimal("1.5") + 400 * Decimal(75)
     assert change == PriceChange("openai", "gpt-4o-2024-08-06", 40, 40, Decimal("1.5"), per_million / 1_000_000, 39, 0)
     [nowhere] = history.compare_prices(Again(at=datetime(2026, 11, 1, tzinfo=UTC)))
-    assert (nowhere.new_cost_usd, nowhere.new_unpriced_calls) == (Decimal(0), 40)
+    assert (nowhere.new_cost_usd, nowhere.new_unpriced_calls) == (None, 40)
     assert sums(history, "calls") == before
 
 

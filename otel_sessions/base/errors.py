@@ -8,6 +8,7 @@
     │   ├── StoreUnavailableError  passing: try again later
     │   ├── SchemaError            the schema is missing, changed, or newer than this package
     │   └── ForkedStoreError       a chDB store was used in a forked child
+    ├── PriceFileError    a file of prices has mistakes
     ├── SpoolError        the spool on disk cannot be read or written
     └── NotFoundError     a session id that the store does not hold
 
@@ -15,6 +16,8 @@ None of them is raised inside the host's request path.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class OtelSessionsError(Exception):
@@ -50,6 +53,15 @@ class ForkedStoreError(StoreError):
 
 class SpoolError(OtelSessionsError):
     """The spool cannot be used now: full, read-only, busy, or the disk fails."""
+
+
+class PriceFileError(OtelSessionsError, ValueError):
+    """A file of prices has mistakes; ``mistakes`` lists them, each with its line."""
+
+    def __init__(self, name: str, mistakes: Sequence[str]) -> None:
+        super().__init__(f"{name}: {'; '.join(mistakes)}")
+        self.name = name
+        self.mistakes = tuple(mistakes)
 
 
 class NotFoundError(OtelSessionsError, LookupError):

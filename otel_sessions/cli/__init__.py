@@ -1,15 +1,16 @@
-"""The command line: ``otel-sessions demo | list | show | sql | migrate | doctor | spool``.
+"""The command line: ``otel-sessions demo | list | show | sql | migrate | doctor | prices | spool``.
 
 app        the program: options that all commands share, exit codes, errors on one line
 reading    list, show, sql
 upkeep     migrate, doctor; checks: what doctor looks at
+prices     prices list, update, import, unpriced, map, reprice
 spool      spool status, push, dead
 demo       demo
 views/     rows as lines of text; text: single values
 output     where a command writes; document: as JSON
 """
 
-from otel_sessions.cli import demo, reading, spool, upkeep
+from otel_sessions.cli import demo, prices, reading, spool, upkeep
 from otel_sessions.cli.app import main
 
-__all__ = ["demo", "main", "reading", "spool", "upkeep"]
+__all__ = ["demo", "main", "prices", "reading", "spool", "upkeep"]

@@ -31,12 +31,13 @@ STEPS_QUERY = "SELECT path, calls, cost_usd FROM path_templates"
 """What each kind of step cost so far: the query that the commands propose."""
 
 
-class _Moment(click.ParamType[datetime]):
+class Moment(click.ParamType[datetime]):
     """An age or a time, see :func:`otel_sessions.cli.text.parse_moment`."""
 
     name = "when"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The time that ``value`` names."""
         try:
             return value if isinstance(value, datetime) else text.parse_moment(str(value), datetime.now(UTC))
         except ValueError as error:
@@ -44,8 +45,8 @@ class _Moment(click.ParamType[datetime]):
 
 
 @program.command("list")
-@click.option("--since", type=_Moment(), help="Started at or after: 30m, 2h, 1d, 1w ago, or an ISO 8601 time (UTC).")
-@click.option("--until", type=_Moment(), help="Started before; as --since.")
+@click.option("--since", type=Moment(), help="Started at or after: 30m, 2h, 1d, 1w ago, or an ISO 8601 time (UTC).")
+@click.option("--until", type=Moment(), help="Started before; as --since.")
 @click.option("--name", help="Only sessions of this name.")
 @click.option("--user", help="Only sessions of this user.")
 @click.option("--order", type=click.Choice(list(_ORDERS)), default="started", show_default=True, help="Largest first.")

@@ -29,7 +29,9 @@ from genai_prices.types import (
     TieredPrices,
     TimeOfDateConstraint,
 )
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 
+from otel_sessions.base.errors import OtelSessionsError
 from otel_sessions.base.price import ALWAYS, PRICES, TOKEN_PRICES, PriceRow
 
 _MILLION = 1_000_000
@@ -79,12 +81,32 @@ def book_version() -> int:
     return sum(part * 1000**place for place, part in enumerate(reversed(parts)))
 
 
+def fetch_book() -> str:
+    """Take the newest prices from genai-prices' repository (GitHub) into use in this process; return their edition.
+
+    Raises :class:`OtelSessionsError` if they cannot be had.
+    """
+    with suppress_instrumentation():
+        try:
+            snapshot = genai_prices.UpdatePrices().fetch()
+        except Exception as error:
+            raise OtelSessionsError(f"the prices could not be fetched: {error or type(error).__name__}") from error
+    data_snapshot.set_custom_snapshot(snapshot)
+    return _edition()
+
+
+def _edition() -> str:
+    snapshot = data_snapshot.get_snapshot()
+    fetched = snapshot.from_auto_update
+    return f"genai-prices of {snapshot.timestamp:%Y-%m-%d}" if fetched else f"genai-prices {genai_prices.__version__}"
+
+
 @lru_cache(maxsize=4096)
 def _rows_for(_snapshot: int, provider: str, model: str) -> tuple[PriceRow, ...]:
     found = _find(provider, model) if len(provider) <= _MAX_NAME and len(model) <= _MAX_NAME else None
     if found is None:
         return ()
-    source = f"genai-prices {genai_prices.__version__} {found.provider.id}/{found.model.id}"
+    source = f"{_edition()} {found.provider.id}/{found.model.id}"
     named = PriceRow(provider=provider, model=model, source=source)
     # Prices of another provider's model hold without that one's service tiers.
     variants = found.model.price_variants or () if any(found.model is own for own in found.provider.models) else ()

@@ -27,11 +27,12 @@ from otel_sessions.store.dsn import parse
 from otel_sessions.store.migrate import FileState, migrate, schema_state
 from otel_sessions.store.pricing import add_prices, replace_prices
 from otel_sessions.store.reader import Reader
-from otel_sessions.store.records import CallRow, PriceChange, SessionRow, StepRow, Table
+from otel_sessions.store.records import CallRow, PriceChange, SessionRow, StepRow, Table, UnpricedRow
 from otel_sessions.store.repricing import Again, compare, reprice
 
 __all__ = [
-    "Again", "CallRow", "FileState", "PriceChange", "Reader", "SessionRow", "StepRow", "Store", "Table", "open_store",
+    "Again", "CallRow", "FileState", "PriceChange", "Reader", "SessionRow", "StepRow", "Store", "Table", "UnpricedRow",
+    "open_store",
 ]  # fmt: skip
 
 _INSERT_SETTINGS = {

@@ -10,11 +10,13 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from otel_sessions.base.errors import NotFoundError, SettingError, StoreError
+from otel_sessions.base.price import CONDITIONS, PRICES, PriceRow
 from otel_sessions.store.connection import Connection
-from otel_sessions.store.records import CallRow, SessionRow, StepRow, Table
+from otel_sessions.store.records import CallRow, SessionRow, StepRow, Table, UnpricedRow
 
 ORDERS = ("started_at", "cost_usd", "wall_seconds", "llm_seconds", "calls", "errors", "total_tokens")
 STATUSES = ("ok", "error")
+_PRICE_FIELDS = (*CONDITIONS, *PRICES, "origin", "source")
 
 _Row = TypeVar("_Row", SessionRow, StepRow, CallRow)
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -71,6 +73,20 @@ class Reader:
     def calls(self, session_id: str) -> list[CallRow]:
         """The session's LLM calls by start; none for an unknown id."""
         return self._rows(CallRow, "calls", {"session_id": session_id})
+
+    def prices(self, name: str = "") -> list[PriceRow]:
+        """The price book's rows whose ``provider/model`` contains ``name``, by name and condition."""
+        result = self._connection.query(_sql("prices"), {"name": name})
+        return [PriceRow(**dict(zip(_PRICE_FIELDS, row, strict=True))) for row in result.result_rows]
+
+    def unpriced_models(self) -> list[UnpricedRow]:
+        """Models with calls that have no price, most calls first."""
+        result = self._connection.query(_sql("unpriced_models"))
+        return [UnpricedRow(*row) for row in result.result_rows]
+
+    def names_to_price(self) -> list[tuple[str, str]]:
+        """Provider and model of everything that the price book should know."""
+        return [(provider, model) for provider, model in self._connection.query(_sql("names_to_price")).result_rows]
 
     def query(self, sql: str, limit: int | None = None) -> Table:
         """The result of any SELECT, at most ``limit`` rows of it. The engine refuses what would write."""

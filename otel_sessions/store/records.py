@@ -123,13 +123,27 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class PriceChange:
-    """What the calls of one model cost and would cost at other prices; the costs are sums over priced calls."""
+    """What the calls of one model cost and would cost at other prices; costs are sums over calls with a price."""
 
     provider: str
     model: str
     calls: int
     changed_calls: int
-    old_cost_usd: Decimal
-    new_cost_usd: Decimal
+    old_cost_usd: Decimal | None
+    new_cost_usd: Decimal | None
     old_unpriced_calls: int
     new_unpriced_calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnpricedRow:
+    """A row of the view ``unpriced_models``."""
+
+    provider: str
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    first_seen: datetime
+    last_seen: datetime

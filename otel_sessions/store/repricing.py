@@ -48,6 +48,8 @@ class Again:
     at: datetime | None = None
     provider: str = ""
     model: str = ""
+    unpriced: bool = False
+    """Only calls that have no price so far."""
 
     @property
     def hypothetical(self) -> bool:
@@ -65,6 +67,7 @@ class Again:
             "provider": self.provider,
             "model": self.model,
             "keep": not self.hypothetical,
+            "unpriced": self.unpriced,
         }
 
 

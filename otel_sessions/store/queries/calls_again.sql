@@ -48,3 +48,4 @@ WHERE c.started_at >= {since:DateTime64(9, 'UTC')}
     AND c.started_at < {until:DateTime64(9, 'UTC')}
     AND ({session_id:Nullable(String)} IS NULL OR c.session_id = {session_id:Nullable(String)})
     AND c.cost_status != 'no_usage'
+    AND (NOT {unpriced:Bool} OR c.cost_status = 'unpriced')

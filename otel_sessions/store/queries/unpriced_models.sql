@@ -1,0 +1,1 @@
+SELECT * FROM unpriced_models ORDER BY calls DESC, provider, model

@@ -76,15 +76,16 @@ def test_headers_without_an_id_are_no_session_of_their_own() -> None:
 
 
 def test_what_is_taken_off_and_what_stays() -> None:
-    """All of ours and Helicone's, and trace context; the rest is the very same list if there are none."""
+    """Session headers and trace context are taken off; the rest stays, the very same list if there are none."""
     kept = [
+        (b"Helicone-Auth", b"k"),
         (b"Host", b"h"),
         (b"Authorization", b"k"),
         (b"openai-organization", b"o"),
         (b"Baggage-Claim", b"1"),
         (b"", b""),
     ]
-    taken = [(b"Helicone-Auth", b"k"), (b"TraceParent", b"t"), (b"tracestate", b"s"), (b"baggage", b"b")]
+    taken = [(b"Helicone-User-Id", b"u"), (b"TraceParent", b"t"), (b"tracestate", b"s"), (b"baggage", b"b")]
     assert split([*taken, *kept])[0] == kept
     assert split(kept)[0] is kept
 

@@ -217,7 +217,7 @@ def test_clients_made_before_are_covered_and_uninstrument_undoes_it(
         capture.instrument(provider)
         capture.instrument(provider)
         assert type(http._transport_for_url(module.URL(URL))).__name__ == "_SyncShell"
-        assert http._transport_for_url(module.URL("https://api.openai.com/v1/files")) is http._transport
+        assert http._transport_for_url(module.URL("https://shop.example/v1/files")) is http._transport
         capture.uninstrument()
     assert module.Client._transport_for_url is before
 
@@ -351,7 +351,7 @@ def test_session_headers_and_trace_context_never_leave(module: ModuleType, expor
             },
         )
     kept = [name for name, _ in response.request.headers.raw if name not in {
-        b"Helicone-Session-Id", b"OTel-Session-Path", b"traceparent", b"baggage", b"Helicone-Auth",
+        b"Helicone-Session-Id", b"OTel-Session-Path", b"traceparent", b"baggage",
     }]  # fmt: skip
     assert [name for name, _ in seen[0].headers.raw] == kept
     assert response.request.headers["helicone-session-id"] == "run-1"
@@ -367,21 +367,37 @@ def test_a_request_without_such_headers_is_passed_on_as_it_is(exporter: InMemory
 
 
 def test_other_requests_are_never_touched(exporter: InMemorySpanExporter) -> None:
-    """Session headers on a request that is no LLM call belong to the host."""
+    """Session headers on a request to a host that is no LLM provider's belong to the host."""
     seen: list[Any] = []
     with client(httpx2, answering(httpx2, seen)) as http:
-        request = http.get("https://api.openai.com/v1/models", headers={"OTel-Session-Id": "run-1"}).request
+        request = http.get("https://shop.example/v1/models", headers={"OTel-Session-Id": "run-1"}).request
         http.post("https://shop.example/v1/completions", json={"form": 1}, headers={"Helicone-User-Id": "u"})
     assert seen[0] is request
     assert (seen[0].headers["otel-session-id"], seen[1].headers["helicone-user-id"]) == ("run-1", "u")
     assert exporter.get_finished_spans() == ()
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/v1/models"), ("GET", "/v1/chat/completions"), ("POST", "/v1/files?purpose=batch")]
+)
+def test_control_calls_of_a_provider_make_no_span_and_give_nothing_away(
+    method: str, path: str, exporter: InMemorySpanExporter
+) -> None:
+    """Files, models and polling on a provider's host are no LLM calls, and carry no session or trace context either."""
+    seen: list[Any] = []
+    headers = {"OTel-Session-Id": "run-1", "traceparent": "00-1-2-01", "X-Mine": "1"}
+    with client(httpx2, answering(httpx2, seen)) as http:
+        http.request(method, f"https://api.openai.com{path}", headers=headers)
+    assert seen[0].headers["x-mine"] == "1"
+    assert not {"otel-session-id", "traceparent"} & seen[0].headers.keys()
+    assert exporter.get_finished_spans() == ()
+
+
 @pytest.mark.parametrize("host", ["gateway.internal", "oai.helicone.ai"])
 def test_forward_hosts_receive_the_headers(host: str, provider: TracerProvider, exporter: InMemorySpanExporter) -> None:
-    """A proxy of the user's own, and Helicone's, get what is stripped elsewhere; the call is recorded all the same."""
+    """A proxy that is listed gets what is stripped elsewhere; the call is recorded all the same."""
     capture.uninstrument()
-    capture.instrument(provider, settings=Settings(forward_hosts=("gateway.internal",)))
+    capture.instrument(provider, settings=Settings(forward_hosts=("gateway.internal", "oai.helicone.ai")))
     seen: list[Any] = []
     with client(httpx2, answering(httpx2, seen)) as http:
         http.post(f"https://{host}/v1/chat/completions", json=REQUEST, headers={"Helicone-Session-Id": "run-1"})

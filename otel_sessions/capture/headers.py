@@ -27,9 +27,8 @@ _FIELDS = {
     b"helicone-user-id": _USER,
 }
 _PROPERTY_PREFIXES = (b"otel-session-property-", b"helicone-property-")
-# All of Helicone's headers, its own key among them, are of no use to anyone but Helicone.
-_STRIPPED_PREFIXES = (b"otel-session-", b"helicone-")
-_STRIPPED = frozenset({b"traceparent", b"tracestate", b"baggage"})
+_STRIPPED_PREFIXES = (b"otel-session-", b"helicone-property-")
+_STRIPPED = frozenset({*_FIELDS, b"traceparent", b"tracestate", b"baggage"})
 _INITIALS = frozenset(b"oOhHtTbB")
 
 Raw = list[tuple[bytes, bytes]]

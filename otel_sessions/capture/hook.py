@@ -19,8 +19,8 @@ from otel_sessions.base.guard import caught
 from otel_sessions.capture import reaper
 from otel_sessions.capture.exchange import Exchange
 from otel_sessions.capture.headers import Raw
-from otel_sessions.capture.request import Instrumentation, begin
-from otel_sessions.capture.target import Target
+from otel_sessions.capture.request import Instrumentation, Outgoing, begin
+from otel_sessions.capture.target import Elsewhere, Target
 
 MODULES = ("httpx", "httpx2")
 
@@ -97,25 +97,26 @@ class _SyncShell:
 
     __slots__ = ("_asked", "_http", "_inner", "_target")
 
-    def __init__(self, inner: Any, target: Target, http: HttpModule, asked: Instrumentation) -> None:
+    def __init__(self, inner: Any, target: Target | Elsewhere, http: HttpModule, asked: Instrumentation) -> None:
         self._inner, self._target, self._http, self._asked = inner, target, http, asked
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     def handle_request(self, request: Any) -> Any:
-        outgoing, exchange = _begin(self._http, self._target, request, self._asked)
-        if exchange is None:
-            return _returned(request, outgoing, self._inner.handle_request(outgoing))
-        token = context.attach(exchange.context)
+        outgoing, ctx, exchange = _begin(self._http, self._target, request, self._asked)
+        token = None if ctx is None else context.attach(ctx)
         try:
             response = self._inner.handle_request(outgoing)
         except BaseException as error:
-            exchange.fail(error)
+            if exchange is not None:
+                exchange.fail(error)
             raise
         finally:
-            context.detach(token)
-        self._http.observe(response, exchange, self._http.sync_stream, self._http.observed_sync)
+            if token is not None:
+                context.detach(token)
+        if exchange is not None:
+            self._http.observe(response, exchange, self._http.sync_stream, self._http.observed_sync)
         return _returned(request, outgoing, response)
 
 
@@ -123,27 +124,28 @@ class _AsyncShell(_SyncShell):
     __slots__ = ()
 
     async def handle_async_request(self, request: Any) -> Any:
-        outgoing, exchange = _begin(self._http, self._target, request, self._asked)
-        if exchange is None:
-            return _returned(request, outgoing, await self._inner.handle_async_request(outgoing))
-        token = context.attach(exchange.context)
+        outgoing, ctx, exchange = _begin(self._http, self._target, request, self._asked)
+        token = None if ctx is None else context.attach(ctx)
         try:
             response = await self._inner.handle_async_request(outgoing)
         except BaseException as error:
-            exchange.fail(error)
+            if exchange is not None:
+                exchange.fail(error)
             raise
         finally:
-            context.detach(token)
-        self._http.observe(response, exchange, self._http.async_stream, self._http.observed_async)
+            if token is not None:
+                context.detach(token)
+        if exchange is not None:
+            self._http.observe(response, exchange, self._http.async_stream, self._http.observed_async)
         return _returned(request, outgoing, response)
 
 
-def _begin(http: HttpModule, target: Target, request: Any, asked: Instrumentation) -> tuple[Any, Exchange | None]:
+def _begin(http: HttpModule, target: Target | Elsewhere, request: Any, asked: Instrumentation) -> Outgoing:
     try:
         return begin(http, target, request, asked)
     except Exception:  # noqa: BLE001 - telemetry must not break its host
         caught("capture.start")
-        return request, None
+        return Outgoing(request)
 
 
 def _returned(request: Any, outgoing: Any, response: Any) -> Any:
@@ -239,7 +241,7 @@ def patch(module: Any, asked: Instrumentation) -> Callable[[], None]:
 
 def _patch(client: Any, shell: Callable[..., Any], http: HttpModule, asked: Instrumentation) -> Callable[[], None]:
     original = client._transport_for_url  # noqa: SLF001 - the one seam that every request passes
-    target_of: Callable[[Any], Target | None] = asked.targets.of
+    target_of: Callable[[Any], Target | Elsewhere | None] = asked.targets.at
 
     @functools.wraps(original)
     def transport_for_url(self: Any, url: Any) -> Any:

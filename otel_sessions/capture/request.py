@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from opentelemetry import context, trace
@@ -24,7 +24,7 @@ from otel_sessions.capture.content import Recorder
 from otel_sessions.capture.exchange import Exchange
 from otel_sessions.capture.formats.wire import Call, Endpoint, no_form
 from otel_sessions.capture.headers import Raw, split
-from otel_sessions.capture.target import Target, Targets
+from otel_sessions.capture.target import Elsewhere, Target, Targets
 
 _SUPPRESSED = context._SUPPRESS_INSTRUMENTATION_KEY  # noqa: SLF001 - the only names that these keys have
 _SUPPRESSED_PLAIN = "suppress_instrumentation"
@@ -55,18 +55,28 @@ class Instrumentation:
     tracer: Callable[[], trace.Tracer]
 
 
-def begin(wire: Wire, target: Target, request: Any, asked: Instrumentation) -> tuple[Any, Exchange | None]:
-    """The request to send, and the exchange if ``request`` is an LLM call that is recorded.
+class Outgoing(NamedTuple):
+    """What is sent in place of a request: the very same object unless something is taken off it or put into it.
 
-    The request to send is the very same object unless something must be taken off it or put into it.
+    It is sent with ``context`` attached, unless None; ``exchange`` is set if it is an LLM call that is recorded.
     """
+
+    request: Any
+    context: Context | None = None
+    exchange: Exchange | None = None
+
+
+def begin(wire: Wire, target: Target | Elsewhere, request: Any, asked: Instrumentation) -> Outgoing:
+    """What to send for ``request``, which goes to an LLM provider or to what looks like an LLM end point."""
     current = context.get_current()
-    if request.method != "POST" or current.get(_SUPPRESSED) or current.get(_SUPPRESSED_PLAIN):
-        return request, None
+    if current.get(_SUPPRESSED) or current.get(_SUPPRESSED_PLAIN):
+        return Outgoing(request)
+    if isinstance(target, Elsewhere) or request.method != "POST":
+        return _aside(wire, target, request, current)
     body = request.__dict__.get("_content")  # a body that is yet to be streamed is left alone
     call = _call(target.endpoint, request, body)
     if not target.certain and not call.fits:
-        return request, None
+        return Outgoing(request)
     raw = request.headers.raw
     kept, given = split(raw)
     if target.forward:
@@ -76,9 +86,26 @@ def begin(wire: Wire, target: Target, request: Any, asked: Instrumentation) -> t
     ambient = active_session(current)
     session = ambient if given is None else given.over(ambient)
     exchange = _start(target, call, session, _place(session, ambient, current), asked)
-    if exchange is not None and asked.settings.capture_content:
+    if exchange is None:
+        return Outgoing(outgoing, current if target.forward else _without_http(current))
+    if asked.settings.capture_content:
         exchange.record(Recorder(target.endpoint, asked.settings.redact), body)
-    return outgoing, exchange
+    return Outgoing(outgoing, exchange.context, exchange)
+
+
+def _aside(wire: Wire, target: Target | Elsewhere, request: Any, current: Context) -> Outgoing:
+    """A control call of a provider: no span, but it learns nothing of sessions and traces either."""
+    if target.forward or not (isinstance(target, Elsewhere) or target.certain):
+        return Outgoing(request)
+    raw = request.headers.raw
+    kept, _ = split(raw)
+    outgoing = request if kept is raw else wire.clone(request, kept, None)
+    return Outgoing(outgoing, _without_http(current))
+
+
+def _without_http(ctx: Context) -> Context:
+    """``ctx`` in which HTTP instrumentations make no span and send no trace context."""
+    return Context({**ctx, _SUPPRESSED_HTTP: True})
 
 
 def _call(endpoint: Endpoint, request: Any, body: bytes | None) -> Call:
@@ -130,7 +157,7 @@ def _start(
     if not span.is_recording():
         return None
     supersede(trace.get_current_span(ctx), span)
-    inner = Context({**trace.set_span_in_context(span, ctx), _SUPPRESSED_HTTP: True})
+    inner = _without_http(trace.set_span_in_context(span, ctx))
     exchange = Exchange(target.endpoint, span, started, inner, streamed=streamed)
     reaper.opened(exchange)
     return exchange

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from opentelemetry.util.types import AttributeValue
@@ -110,8 +111,6 @@ _OPEN_HOSTS = {
     "endpoints.huggingface.cloud",
 }  # fmt: skip
 """Hosts that serve anything: the name gives the provider, the body must still fit."""
-_FORWARD_HOSTS = ("helicone.ai",)
-"""A proxy that lives by the headers which are stripped elsewhere."""
 _LIKELY = re.compile("|".join(f"(?:{endpoint.path.replace('(?P<model>', '(?:')})$" for endpoint in ENDPOINTS))
 _DEPLOYMENT = re.compile(r"/(?:deployments|engines)/([^/]+)/")
 _REMEMBERED = 1024
@@ -133,6 +132,13 @@ class Target:
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A provider's host, but none of its LLM end points: files, models, polling. ``forward`` as in :class:`Target`."""
+
+    forward: bool
+
+
 class Targets:
     """Finds the target of a URL; remembers those it found, without their query strings."""
 
@@ -142,6 +148,11 @@ class Targets:
         self._ignored = frozenset(settings.ignore_hosts)
         self._forward = frozenset(settings.forward_hosts)
         self._known: dict[tuple[str, int | None, bytes], Target | None] = {}
+        self._hosts: dict[tuple[str, int | None], Elsewhere | None] = {}
+
+    def at(self, url: Any) -> Target | Elsewhere | None:
+        """What is at a ``URL`` of either httpx module: an LLM end point, a provider's other path, or nothing of ours."""
+        return self.of(url) or self.elsewhere(url)
 
     def of(self, url: Any) -> Target | None:
         """Target of the ``URL`` of either httpx module, if its path is an LLM end point's."""
@@ -153,38 +164,61 @@ class Targets:
         path = unquote(key[2].decode("ascii", "replace"))
         if not _LIKELY.search(path):
             return None  # not remembered: such paths are without number
-        target = self._find(key[0], key[1] or (443 if url.scheme == "https" else 80), path)
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        self._known[key] = target
-        return target
+        return _remember(self._known, key, self._find(key[0], _port(url), path))
+
+    def elsewhere(self, url: Any) -> Elsewhere | None:
+        """What there is to know of a ``URL`` without a target; None unless its host is an LLM provider's alone."""
+        key = (url.host, url.port)
+        try:
+            return self._hosts[key]
+        except KeyError:
+            host = self._host(url.host, _port(url))
+            found = Elsewhere(host.forward) if host.certain and url.scheme.startswith("http") else None
+            return _remember(self._hosts, key, found)
 
     def _find(self, host: str, port: int, path: str) -> Target | None:
-        addresses = (host, f"{host}:{port}")
-        if not self._ignored.isdisjoint(addresses):
+        at = self._host(host, port)
+        provider = at.provider and _provider(at.provider, path)
+        endpoint, model = _endpoint(path, provider, anyone=at.listed and provider is None)
+        if endpoint is None or at.ignored:
             return None
-        suffixes = (*_suffixes(host), f":{port}")
-        known = next((suffix for suffix in suffixes if suffix in _PROVIDERS), None)
-        listed = next((address for address in addresses[::-1] if address in self._llm), None)
-        provider = (listed and self._llm[listed]) or (known and _provider(_PROVIDERS[known], path))
-        endpoint, model = _endpoint(path, provider, anyone=listed is not None and provider is None)
-        if endpoint is None:
-            return None
-        target = Target(
-            endpoint=endpoint,
-            provider=provider or endpoint.provider,
-            certain=listed is not None or (known is not None and known not in _OPEN_HOSTS),
-            forward=not self._forward.isdisjoint(addresses) or any(suffix in _FORWARD_HOSTS for suffix in suffixes),
-            model=model,
+        attributes: dict[str, AttributeValue] = {
+            names.OPERATION: endpoint.operation,
+            names.PROVIDER: provider or endpoint.provider,
+            names.SERVER_ADDRESS: host,
+            names.SERVER_PORT: port,
+        }
+        return Target(endpoint, provider or endpoint.provider, at.certain, at.forward, model, attributes)
+
+    def _host(self, host: str, port: int) -> _Host:
+        addresses = (f"{host}:{port}", host)
+        known = next((suffix for suffix in (*_suffixes(host), f":{port}") if suffix in _PROVIDERS), None)
+        listed = next((address for address in addresses if address in self._llm), None)
+        ignored = not self._ignored.isdisjoint(addresses)
+        return _Host(
+            provider=(listed and self._llm[listed]) or (known and _PROVIDERS[known]),
+            listed=listed is not None,
+            ignored=ignored,
+            certain=not ignored and (listed is not None or (known is not None and known not in _OPEN_HOSTS)),
+            forward=not self._forward.isdisjoint(addresses),
         )
-        return replace(target, attributes=_attributes(target, host, port))
+
+
+class _Host(NamedTuple):
+    provider: str | None
+    listed: bool
+    ignored: bool
+    certain: bool
+    forward: bool
 
 
 def _endpoint(path: str, provider: str | None, *, anyone: bool) -> tuple[Endpoint | None, str | None]:
-    """The first end point whose path it is; of those that are some provider's own, only ``provider``'s or ``anyone``'s."""
-    for endpoint in ENDPOINTS:
-        if (not endpoint.only or provider in endpoint.only or anyone) and (match := endpoint.pattern.search(path)):
-            return endpoint, text(match.groupdict().get("model")) or _deployment(path)
+    """The end point whose path it is: of ``provider``'s own, else of all, else, if ``anyone`` may be meant, anyone's."""
+    matching = [(endpoint, match) for endpoint in ENDPOINTS if (match := endpoint.pattern.search(path))]
+    own = (found for found in matching if provider in found[0].only)
+    common = (found for found in matching if not found[0].only)
+    for endpoint, match in chain(own, common, matching if anyone else ()):
+        return endpoint, text(match.groupdict().get("model")) or _deployment(path)
     return None, None
 
 
@@ -207,10 +241,16 @@ def _provider(provider: str, path: str) -> str:
     return "azure.ai.openai" if provider == "azure.ai.inference" and "/openai/" in path else provider
 
 
-def _attributes(target: Target, host: str, port: int) -> dict[str, AttributeValue]:
-    return {
-        names.OPERATION: target.endpoint.operation,
-        names.PROVIDER: target.provider,
-        names.SERVER_ADDRESS: host,
-        names.SERVER_PORT: port,
-    }
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _remember(known: dict[K, V], key: K, value: V) -> V:
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    known[key] = value
+    return value
+
+
+def _port(url: Any) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import httpx2
 import pytest
 from exchanges import counts, events, exchange, lines
+
+from otel_sessions.base.settings import Settings
+from otel_sessions.capture.target import Targets
 
 COHERE = "https://api.cohere.com"
 BILLED = {"billed_units": {"input_tokens": 7, "output_tokens": 9}, "tokens": {"input_tokens": 69, "output_tokens": 9}}
@@ -169,6 +173,15 @@ class TestMistral:
             found = exchange(f"{self.HOST}/{path}", {"prompt": "x"}, usage)
             assert found is not None
             assert found["gen_ai.operation.name"] == operation
+
+    @pytest.mark.parametrize(("host", "added"), [("api.mistral.ai", False), ("api.openai.com", True)])
+    def test_usage_is_not_asked_for_where_it_always_comes(self, host: str, added: bool) -> None:  # noqa: FBT001
+        """The setting leaves Mistral's requests as they are."""
+        target = Targets(Settings()).of(httpx2.URL(f"https://{host}/v1/chat/completions"))
+        assert target is not None
+        assert target.endpoint is not None
+        found = target.endpoint.call(b'{"model": "m", "messages": [], "stream": true}')
+        assert (found.fits, found.stream, found.lacks_usage) == (True, True, added)
 
     def test_ocr_is_billed_by_the_page(self) -> None:
         """Pages are no tokens; they stay in the raw usage."""

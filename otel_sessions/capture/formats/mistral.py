@@ -1,11 +1,12 @@
 """Mistral's own end points: conversations (agents) and OCR. Its chat, FIM and embeddings are ``openai``'s.
 
-Usage: a conversation states tokens and, apart from them, what its connectors read (``connector_tokens``), which is
+Usage: streams of its chat always end with it, so it is never asked for. A conversation states tokens and, apart from them, what its connectors read (``connector_tokens``), which is
 billed as input. OCR is billed by the page (``usage_info.pages_processed``, kept in the raw usage).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -49,6 +50,16 @@ def call(body: bytes) -> Call:
     )
 
 
+def chat_call(body: bytes) -> Call:
+    """Body of a request for a chat completion."""
+    return msgspec.structs.replace(openai.chat_call(body), lacks_usage=False)
+
+
+def completions_call(body: bytes) -> Call:
+    """Body of a request to fill in the middle."""
+    return msgspec.structs.replace(openai.completions_call(body), lacks_usage=False)
+
+
 def read(data: bytes, answer: Answer) -> None:
     """The outputs of a turn, one event of its stream, or the pages of a document."""
     event = decode(_Event, data)
@@ -66,8 +77,12 @@ def read(data: bytes, answer: Answer) -> None:
 _VERTEX = "/publishers/mistralai/models/(?P<model>[^/:]+)"
 _TURN = "/v1/conversations(?:/[^/]+(?:/restart)?)?"
 
+_CHAT, _COMPLETIONS = openai.ENDPOINTS[:2]
+
 ENDPOINTS = (
+    replace(_CHAT, provider=_MISTRAL, call=chat_call, only=(_MISTRAL,)),
+    replace(_COMPLETIONS, provider=_MISTRAL, call=completions_call, only=(_MISTRAL,)),
     Endpoint("chat", _MISTRAL, _TURN, call, read, openai.usage, only=(_MISTRAL,)),
-    Endpoint("chat", _MISTRAL, f"{_VERTEX}:(?:stream)?[rR]awPredict", openai.chat_call, openai.read_part, openai.usage),
+    Endpoint("chat", _MISTRAL, f"{_VERTEX}:(?:stream)?[rR]awPredict", chat_call, openai.read_part, openai.usage),
     Endpoint("generate_content", _MISTRAL, "/v1/ocr", call, read, no_usage, only=(_MISTRAL,)),
 )

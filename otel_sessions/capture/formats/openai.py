@@ -139,7 +139,8 @@ def chat_call(body: bytes) -> Call:
     return _call(body, "messages")
 
 
-def _completions_call(body: bytes) -> Call:
+def completions_call(body: bytes) -> Call:
+    """Body of a request for a completion."""
     return _call(body, "prompt")
 
 
@@ -453,7 +454,7 @@ ENDPOINTS = (
         telling=_TELLING, sent=chat_sent, received=chat_received,
     ),
     Endpoint(
-        "text_completion", _OPENAI, "/completions", _completions_call, read_part, usage,
+        "text_completion", _OPENAI, "/completions", completions_call, read_part, usage,
         telling=_TELLING, sent=prompt_sent, received=chat_received,
     ),
     Endpoint("embeddings", _OPENAI, "/embeddings", input_call, read_part, usage, sent=prompt_sent),

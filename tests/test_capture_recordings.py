@@ -27,6 +27,7 @@ pytestmark = pytest.mark.skipif(not FOLDER, reason="OTEL_SESSIONS_RECORDINGS is 
 CAPTURED = (
     "anthropic", "azure_openai", "deepseek", "google", "groq", "mistral", "openai", "openai_compatible", "together"
 )  # fmt: skip
+OTHERS = ("not_llm", "bedrock", "cohere", "ollama", "replicate", "voyage", "watsonx", "writer")
 MODULES = (httpx, httpx2)
 LLM_PATHS = ("/completions", "/embeddings", "/responses", "/v1/messages", ":generateContent", "/images/generations")
 
@@ -218,7 +219,7 @@ def variants(recording: dict[str, Any], number: int) -> Iterator[tuple[list[byte
 @pytest.mark.parametrize("module", MODULES)
 def test_a_sync_host_sees_the_same_with_and_without_us(module: ModuleType) -> None:
     """Chunk boundaries, headers, status and exceptions are the same, whatever the body."""
-    for number, recording in enumerate(recordings(*CAPTURED, "not_llm", "cohere", "voyage", "writer", "ollama")):
+    for number, recording in enumerate(recordings(*CAPTURED, *OTHERS)):
         for pieces, error in variants(recording, number):
             plain = seen_sync(recording, Sync(module, pieces, error))
             capture.instrument()
@@ -233,7 +234,7 @@ async def test_an_async_host_sees_the_same_with_and_without_us(
 ) -> None:
     """As for the sync client, here with spans recorded; and nothing of ours failed on the way."""
     before = {name: value for name, value in counters().items() if name.startswith("error.")}
-    for number, recording in enumerate(recordings(*CAPTURED, "not_llm", "cohere", "voyage", "writer", "ollama")):
+    for number, recording in enumerate(recordings(*CAPTURED, *OTHERS)):
         for pieces, error in variants(recording, number):
             observed = await seen_async(recording, Async(module, pieces, error))
             capture.uninstrument()

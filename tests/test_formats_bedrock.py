@@ -113,6 +113,13 @@ def test_headers_count_where_the_body_does_not() -> None:
     assert counts(stated) == {"input_tokens": 1}
 
 
+def test_cohere_chats_with_a_message() -> None:
+    """Its answer has an id of another name."""
+    found = exchange(f"{HOST}/model/cohere.command-r-v1:0/invoke", {"message": "hi"}, {"response_id": "r", "text": "x"})
+    assert found is not None
+    assert (found["gen_ai.operation.name"], found["gen_ai.response.id"]) == ("chat", "r")
+
+
 def test_invoke_streams_the_models_own_events() -> None:
     """The events are the model's; what Bedrock measured stands in the last one and counts if the model says nothing."""
     metrics = {"amazon-bedrock-invocationMetrics": {"inputTokenCount": 6, "outputTokenCount": 2}}

@@ -70,6 +70,7 @@ class _Stop(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     id: Any = None
+    response_id: Any = None
     model: Any = None
     stop_reason: Any = None
     finish_reason: Any = None
@@ -149,7 +150,7 @@ def _first(*values: object) -> object:
 
 
 def _take(item: _Message, answer: Answer) -> None:
-    answer.name(item.model, item.id)
+    answer.name(item.model, text(item.id) or item.response_id)
     answer.finish(0, item.stop_reason or item.finish_reason)
     answer.use(item.usage, merge=True)
 

@@ -6,6 +6,7 @@ per directory and one directory per process, and hangs in a forked child.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import re
@@ -49,7 +50,7 @@ def _after_fork() -> None:
     global _engine_lost  # noqa: PLW0603 - one engine per process
     _engine_lost = "chdb" in sys.modules
     for connection in tuple(_connections):
-        connection.renew_lock()
+        connection.leave_to_parent()
 
 
 if hasattr(os, "register_at_fork"):
@@ -74,9 +75,12 @@ class Connection:
         self._handles: _Handles | None = None
         _connections.add(self)
 
-    def renew_lock(self) -> None:
-        """Forget who held the lock: in a forked child that thread is not there to release it."""
+    def leave_to_parent(self) -> None:
+        """In a forked child: forget the lock, whose holder is not there to release it, and let go of the engine."""
         self._lock = threading.Lock()
+        if self._handles is not None and self.target.embedded:
+            for client in filter(None, (self._handles.readonly, self._handles.main)):
+                _abandon(client)
 
     def command(
         self,
@@ -196,6 +200,17 @@ class Connection:
 
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _abandon(client: Client) -> None:
+    """Keep chDB's handle from being closed in this forked child, ever: closing hangs, even when the child exits."""
+    backend: Any = getattr(client, "_backend", None)
+    finalizer = getattr(backend, "_release", None)
+    if finalizer is not None:
+        finalizer.detach()
+    handle = getattr(getattr(backend, "_handle", None), "conn", None)
+    for held in (client, backend, handle):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
 
 
 def _translated(target: Target, error: ClickHouseError) -> StoreError:

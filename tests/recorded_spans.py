@@ -45,7 +45,7 @@ def span(
         events=events,
         links=links,
         kind=kind,
-        instrumentation_scope=scope or InstrumentationScope("tests", "1"),
+        instrumentation_scope=scope or InstrumentationScope("otel_sessions", "1"),
         status=status or Status(StatusCode.UNSET),
         start_time=begin,
         end_time=begin + round(seconds * SECOND),

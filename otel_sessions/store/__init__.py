@@ -9,6 +9,7 @@ rows        spans as a block of ``otel_traces``
 native      columns as ClickHouse's Native format
 doubt       whether an encoded block is there already
 records     what a reader returns: one frozen dataclass per view
+settling    which calls of other instrumentations count, once their trace is known
 reader      queries/*.sql, one method each
 """
 
@@ -29,6 +30,7 @@ from otel_sessions.store.pricing import add_prices, replace_prices
 from otel_sessions.store.reader import Reader
 from otel_sessions.store.records import CallRow, PriceChange, SessionRow, StepRow, Table, UnpricedRow
 from otel_sessions.store.repricing import Again, compare, reprice
+from otel_sessions.store.settling import Settling
 
 __all__ = [
     "Again", "CallRow", "FileState", "PriceChange", "Reader", "SessionRow", "StepRow", "Store", "Table", "UnpricedRow",
@@ -47,7 +49,8 @@ _INSERT_SETTINGS = {
 def open_store(dsn: str) -> Store:
     """The store at ``dsn``; nothing is connected before the first use.
 
-    ``http(s)://user:pass@host:port/db``, ``chdb:///path`` or ``chdb://memory`` (one shared engine per process).
+    ``http(s)://user:pass@host:port/db``, ``chdb:///path`` or ``chdb://memory`` (one engine, which all stores of
+    the process share and which lasts while one of them is open).
     Raises :class:`SettingError` for any other form.
     """
     return Store(dsn)
@@ -63,6 +66,7 @@ class Store:
     def __init__(self, dsn: str) -> None:
         self._target = parse(dsn)
         self._connection = Connection(self._target)
+        self._settling = Settling(self._connection)
 
     def __repr__(self) -> str:
         return f"Store({self._target.shown!r})"
@@ -102,6 +106,7 @@ class Store:
         """Write what :meth:`encode` made as one batch. The same batch under the same token counts once."""
         settings = {**_INSERT_SETTINGS, "insert_deduplication_token": token}
         self._connection.insert("otel_traces", rows.COLUMNS, block, settings)
+        self._settling.after_insert()
 
     def holds(self, block: bytes) -> bool:
         """True if the spans of an encoded block are in the store: for old doubts, when the token may be forgotten."""
@@ -136,7 +141,7 @@ class Store:
 
     def reader(self) -> Reader:
         """What the views say."""
-        return Reader(self._connection)
+        return Reader(self._connection, self._settling)
 
     def server_version(self) -> str:
         """Version of the ClickHouse server or of the engine in chDB."""

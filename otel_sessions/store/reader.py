@@ -13,6 +13,7 @@ from otel_sessions.base.errors import NotFoundError, SettingError, StoreError
 from otel_sessions.base.price import CONDITIONS, PRICES, PriceRow
 from otel_sessions.store.connection import Connection
 from otel_sessions.store.records import CallRow, SessionRow, StepRow, Table, UnpricedRow
+from otel_sessions.store.settling import Settling
 
 ORDERS = ("started_at", "cost_usd", "wall_seconds", "llm_seconds", "calls", "errors", "total_tokens")
 STATUSES = ("ok", "error")
@@ -26,8 +27,9 @@ _LAST = datetime(2200, 1, 1, tzinfo=UTC)
 class Reader:
     """What the views say. Raises :class:`StoreError`; :class:`SchemaError` where the schema is missing."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, settling: Settling) -> None:
         self._connection = connection
+        self._settling = settling
 
     def sessions(  # noqa: PLR0913 - each filter is a keyword
         self,
@@ -93,6 +95,7 @@ class Reader:
         statement = sql.strip().rstrip(";").strip()
         if not statement:
             raise StoreError("the query is empty. Try: SELECT * FROM sessions LIMIT 10")
+        self._settling.before_reading()
         result = self._connection.query_readonly(statement)
         if not result.column_names:
             return self._empty(statement)
@@ -112,6 +115,7 @@ class Reader:
         return tuple(row[0] for row in result.result_rows)
 
     def _rows(self, kind: type[_Row], query: str, parameters: Mapping[str, Any]) -> list[_Row]:
+        self._settling.before_reading()
         result = self._connection.query(_sql(query), parameters)
         return [kind(*row) for row in result.result_rows]
 

@@ -76,6 +76,7 @@ class CallRow:
     """A row of the view ``session_calls``; ``docs/schema.md`` says what each column means."""
 
     session_id: str
+    session_source: str
     session_name: str
     path: str
     trace_id: str

@@ -15,10 +15,14 @@ SELECT
     c.scope AS scope,
     c.status AS status,
     c.error_type AS error_type,
+    '' AS suppressed,
     '' AS superseded_by,
-    'true' AS billable,
-    c.operation AS operation_name,
+    c.session_source AS session_source,
+    c.operation AS operation,
     true AS is_llm,
+    false AS is_log,
+    false AS is_open,
+    true AS is_billable,
     mapConcat(
         mapApply((kind, count) -> (toString(kind), toString(count)), c.usage_details),
         map(

@@ -1,9 +1,68 @@
--- What the spans say, read once: every span of a session and every LLM span, the attributes of an LLM span under names
--- of ours. Stores nothing (engine Null): it is the one place where the attribute names of the instrumentations are
--- read, and feeds what follows within the same insert.
+-- What the spans say, read once. Nothing here is stored (engine Null): this is the one place where the attributes of the
+-- instrumentations are read, and what it finds feeds the tables below within the same insert.
+-- What takes long in a small insert is the analysis of the views, so they are nested (an alias that is used forty times
+-- is analysed forty times), and a view that gets no rows costs nothing: hence the long way and the short one.
+
+-- Every span, its attributes under names of ours, in the order in which they are believed.
+CREATE TABLE IF NOT EXISTS found_spans /*on_cluster*/
+(
+    session_id String,
+    path String,
+    trace_id String,
+    span_id String,
+    parent_span_id String,
+    starts DateTime64(9),
+    ns UInt64,
+    service LowCardinality(String),
+    scope LowCardinality(String),
+    has_failed Bool,
+    event_at DateTime64(9),
+    is_latest Bool,
+    pairs Array(Tuple(String, String))
+)
+ENGINE = Null;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS found_spans_mv /*on_cluster*/ TO found_spans AS
+WITH
+    (
+        SELECT (groupArray(names.attribute), groupArray(names.field), countIf(names.is_latest))
+        FROM (SELECT * FROM attribute_names ORDER BY is_latest DESC, field, position) AS names
+    ) AS known
+SELECT
+    * EXCEPT (found),
+    empty(found) OR found[-1].1 <= known.3 AS is_latest,
+    arrayMap(each -> (known.2[each.1], each.2), found) AS pairs
+FROM
+(
+    SELECT
+        spans.SessionId AS session_id,
+        spans.SessionPath AS path,
+        spans.TraceId AS trace_id,
+        spans.SpanId AS span_id,
+        spans.ParentSpanId AS parent_span_id,
+        spans.Timestamp AS starts,
+        -- An end before the start (a clock step) wraps around in the Collector's unsigned column; 2^62 ns are 146 years.
+        if(spans.Duration < 4611686018427387904, spans.Duration, 0) AS ns,
+        spans.ServiceName AS service,
+        spans.ScopeName AS scope,
+        spans.StatusCode = 'Error' AS has_failed,
+        spans.`Events.Timestamp`[arrayFirstIndex(name -> name IN ('First Token Stream Event', 'gen_ai.content.completion.chunk'), spans.`Events.Name`)] AS event_at,
+        arraySort(arrayFilter(
+            each -> each.1 > 0 AND each.2 != '',
+            arrayMap(
+                (name, value) -> (transform(name, known.1, arrayEnumerate(known.1), 0), value),
+                mapKeys(spans.SpanAttributes),
+                mapValues(spans.SpanAttributes)
+            )
+        )) AS found
+    FROM otel_traces AS spans
+);
+
+-- Spans of a session, LLM spans, and other spans that carry usage.
 CREATE TABLE IF NOT EXISTS read_spans /*on_cluster*/
 (
     session_id String,
+    session_source LowCardinality(String),
     session_name String,
     path String,
     user_id String,
@@ -17,95 +76,234 @@ CREATE TABLE IF NOT EXISTS read_spans /*on_cluster*/
     scope LowCardinality(String),
     status LowCardinality(String),
     error_type LowCardinality(String),
-    superseded_by String,
-    billable LowCardinality(String),
-    operation_name LowCardinality(String),
+    operation LowCardinality(String),
     is_llm Bool,
+    is_log Bool,
+    is_open Bool,
+    is_billable Bool,
+    suppressed LowCardinality(String),
+    superseded_by String,
     llm Map(String, String)
 )
 ENGINE = Null;
 
--- Nested, because an alias that is used forty times is analysed forty times, and analysis is what a small insert costs.
--- `known` lists the attributes of each field in the order in which they are believed; a map with a key twice answers
--- with the first.
-CREATE MATERIALIZED VIEW IF NOT EXISTS read_spans_mv /*on_cluster*/ TO read_spans AS
-WITH
-    [
-        ('gen_ai.usage.input_tokens', 'input'), ('gen_ai.usage.prompt_tokens', 'input'),
-        ('llm.usage.prompt_tokens', 'input'), ('llm.token_count.prompt', 'input'),
-        ('gen_ai.usage.output_tokens', 'output'), ('gen_ai.usage.completion_tokens', 'output'),
-        ('llm.usage.completion_tokens', 'output'), ('llm.token_count.completion', 'output'),
-        ('gen_ai.usage.cache_read.input_tokens', 'cached'), ('gen_ai.usage.cache_read_input_tokens', 'cached'),
-        ('gen_ai.usage.details.cache_read_tokens', 'cached'), ('llm.token_count.prompt_details.cache_read', 'cached'),
-        ('gen_ai.usage.cache_creation.input_tokens', 'cache_write'), ('gen_ai.usage.cache_write.input_tokens', 'cache_write'),
-        ('gen_ai.usage.cache_creation_input_tokens', 'cache_write'), ('gen_ai.usage.details.cache_write_tokens', 'cache_write'),
-        ('llm.token_count.prompt_details.cache_write', 'cache_write'),
-        ('gen_ai.usage.reasoning.output_tokens', 'reasoning'), ('gen_ai.usage.reasoning_tokens', 'reasoning'),
-        ('gen_ai.usage.details.reasoning_tokens', 'reasoning'), ('llm.usage.reasoning_tokens', 'reasoning'),
-        ('llm.token_count.completion_details.reasoning', 'reasoning'),
-        ('otel_sessions.usage.cache_creation_1h.input_tokens', 'cache_write_1h'), ('gen_ai.usage.cache_creation.ephemeral_1h_input_tokens', 'cache_write_1h'),
-        ('gen_ai.usage.audio.input_tokens', 'audio_input'), ('llm.token_count.prompt_details.audio', 'audio_input'), ('gen_ai.usage.audio_input_tokens', 'audio_input'),
-        ('gen_ai.usage.audio.cache_read.input_tokens', 'cached_audio_input'),
-        ('gen_ai.usage.image.input_tokens', 'image_input'), ('gen_ai.usage.image.cache_read.input_tokens', 'cached_image_input'),
-        ('gen_ai.usage.video.input_tokens', 'video_input'),
-        ('gen_ai.usage.audio.output_tokens', 'audio_output'), ('llm.token_count.completion_details.audio', 'audio_output'), ('gen_ai.usage.audio_output_tokens', 'audio_output'),
-        ('gen_ai.usage.image.output_tokens', 'image_output'), ('gen_ai.usage.video.output_tokens', 'video_output'),
-        ('otel_sessions.usage.web_searches', 'web_search'),
-        ('otel_sessions.response.speed', 'speed'), ('gen_ai.request.batch', 'batch'),
-        ('gen_ai.usage.cost', 'cost'), ('gen_ai.usage.total_cost', 'cost'), ('llm.cost.total', 'cost'),
-        ('otel_sessions.cost.status', 'cost_status'), ('otel_sessions.cost.source', 'cost_source'),
-        ('gen_ai.provider.name', 'provider'), ('gen_ai.system', 'provider'), ('llm.provider', 'provider'), ('llm.system', 'provider'),
-        ('gen_ai.request.model', 'request_model'), ('llm.request.model_name', 'request_model'),
-        ('llm.model_name', 'request_model'), ('embedding.model_name', 'request_model'),
-        ('gen_ai.response.model', 'response_model'), ('llm.response.model_name', 'response_model'),
-        ('gen_ai.response.id', 'response_id'), ('server.address', 'server_address'),
-        ('gen_ai.response.service_tier', 'service_tier'), ('gen_ai.request.service_tier', 'service_tier'),
-        ('http.response.status_code', 'http_status'), ('otel_sessions.response.end', 'response_end'),
-        ('gen_ai.request.stream', 'streamed'), ('gen_ai.is_streaming', 'streamed'), ('llm.is_streaming', 'streamed'),
-        ('gen_ai.response.finish_reasons', 'finish'), ('gen_ai.response.finish_reason', 'finish'), ('llm.finish_reason', 'finish'),
-        ('gen_ai.response.time_to_first_chunk', 'ttft_seconds')
-    ] AS known
+-- The short way: our own spans, and those of any instrumentation that writes OpenTelemetry's latest names alone.
+CREATE MATERIALIZED VIEW IF NOT EXISTS latest_spans_mv /*on_cluster*/ TO read_spans AS
 SELECT
-    * EXCEPT (attributes, step),
-    operation_name IN ('chat', 'text_completion', 'generate_content', 'embeddings') AND step != 'true' AS is_llm,
-    -- A wrapper span, a tool or a step may repeat usage: without attributes nothing of it can be counted.
-    mapFromArrays(
-        arrayMap(found -> known[found.1].2, arraySort(arrayFilter(
-            found -> found.1 > 0 AND found.2 != '' AND is_llm,
-            arrayMap((name, value) -> (transform(name, known.1, arrayEnumerate(known), 0), value), mapKeys(attributes), mapValues(attributes))
-        )) AS ranked),
-        ranked.2
+    session_id,
+    multiIf(session_id = '', '', said['session'] != '', 'own', 'conversation') AS session_source,
+    said['session_name'] AS session_name,
+    path,
+    said['user'] AS user_id,
+    trace_id,
+    span_id,
+    parent_span_id,
+    starts AS started_at,
+    addNanoseconds(starts, ns) AS ended_at,
+    ns AS duration_ns,
+    service,
+    scope,
+    if(has_failed OR error_type != '', 'error', 'ok') AS status,
+    error_type,
+    if(is_llm, said['kind'], '') AS operation,
+    is_llm,
+    false AS is_log,
+    is_llm AND NOT is_marked AND NOT is_certain AS is_open,
+    is_llm AND NOT is_marked AS is_billable,
+    multiIf(is_llm, if(is_marked, 'marked in process', ''), has_usage, 'wrapper', '') AS suppressed,
+    said['superseded_by'] AS superseded_by,
+    said AS llm
+FROM
+(
+    SELECT
+        *,
+        said['kind'] IN ('chat', 'text_completion', 'generate_content', 'embeddings', 'rerank', 'moderation') AND said['step'] != 'true' AS is_llm,
+        said['input'] != '' OR said['output'] != '' AS has_usage,
+        said['billable'] = 'false' AS is_marked,
+        -- Any span but ours may turn out to describe an exchange that another one describes too, and one without a
+        -- session to be part of one: whether it does count is settled when its trace is known.
+        scope = 'otel_sessions' AND session_id != '' AS is_certain,
+        said['error_type'] AS error_type
+    FROM
+    (
+        SELECT *, CAST(pairs, 'Map(String, String)') AS said
+        FROM found_spans
+        WHERE is_latest
+    )
+)
+WHERE session_id != '' OR is_llm OR has_usage;
+
+-- The long way: all others.
+CREATE TABLE IF NOT EXISTS other_spans /*on_cluster*/
+(
+    session_id String,
+    path String,
+    trace_id String,
+    span_id String,
+    parent_span_id String,
+    starts DateTime64(9),
+    ns UInt64,
+    service LowCardinality(String),
+    scope LowCardinality(String),
+    has_failed Bool,
+    event_at DateTime64(9),
+    is_latest Bool,
+    pairs Array(Tuple(String, String))
+)
+ENGINE = Null;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS other_spans_mv /*on_cluster*/ TO other_spans AS
+SELECT *
+FROM found_spans
+WHERE NOT is_latest;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS other_spans_read_mv /*on_cluster*/ TO read_spans AS
+SELECT
+    session_id,
+    multiIf(session_id = '', '', said['session'] != '', 'own', 'conversation') AS session_source,
+    said['session_name'] AS session_name,
+    path,
+    said['user'] AS user_id,
+    trace_id,
+    span_id,
+    parent_span_id,
+    addNanoseconds(starts, -log_ns) AS started_at,
+    addNanoseconds(starts, if(log_ns > 0, 0, ns)) AS ended_at,
+    if(log_ns > 0, toUInt64(log_ns), ns) AS duration_ns,
+    service,
+    scope,
+    if(has_failed OR error_type != '', 'error', 'ok') AS status,
+    error_type,
+    if(is_llm, operation_name, '') AS operation,
+    is_llm,
+    log_ns > 0 AS is_log,
+    is_llm AND NOT is_marked AND NOT is_certain AS is_open,
+    is_llm AND NOT is_marked AS is_billable,
+    multiIf(is_llm, if(is_marked, 'marked in process', ''), said['aggregated'] != '', 'aggregated', has_usage, 'wrapper', '') AS suppressed,
+    said['superseded_by'] AS superseded_by,
+    CAST(
+        arrayConcat(
+            arrayFilter(pair -> pair.2 != '', [
+                ('provider', provider),
+                ('streamed', lower(said['streamed'])),
+                ('finish', replaceAll(if(startsWith(said['finish'], '"'), said['finish'], ''), '"', '')),
+                ('ttft_seconds', multiIf(
+                    said['ttft_milliseconds'] != '', toString(toFloat64OrZero(said['ttft_milliseconds']) / 1000),
+                    first_chunk > starts, toString((toUnixTimestamp64Nano(first_chunk) - toUnixTimestamp64Nano(starts)) / 1e9),
+                    ''
+                )),
+                ('input', full_input),
+                ('cost', multiIf(
+                    lower(said['currency']) NOT IN ('', 'usd') OR startsWith(said['cost'], '-'), 'unknown',
+                    said['cost'] = '' AND said['input_cost'] != '', toString(toDecimal128OrZero(said['input_cost'], 12) + toDecimal128OrZero(said['output_cost'], 12)),
+                    ''
+                ))
+            ]),
+            pairs
+        ),
+        'Map(String, String)'
     ) AS llm
 FROM
 (
     SELECT
-        spans.SpanAttributes AS attributes,
-        spans.SessionId AS session_id,
-        attributes['session.name'] AS session_name,
-        spans.SessionPath AS path,
-        if(attributes['user.id'] != '', attributes['user.id'], attributes['enduser.id']) AS user_id,
-        spans.TraceId AS trace_id,
-        spans.SpanId AS span_id,
-        spans.ParentSpanId AS parent_span_id,
-        spans.Timestamp AS started_at,
-        -- An end before the start (a clock step) wraps around in the Collector's unsigned column; 2^62 ns are 146 years.
-        if(spans.Duration < 4611686018427387904, spans.Duration, 0) AS duration_ns,
-        addNanoseconds(spans.Timestamp, duration_ns) AS ended_at,
-        spans.ServiceName AS service,
-        spans.ScopeName AS scope,
-        attributes['error.type'] AS error_type,
-        if(spans.StatusCode = 'Error' OR error_type != '', 'error', 'ok') AS status,
-        attributes['otel_sessions.step'] AS step,
-        attributes['otel_sessions.billable'] AS billable,
-        attributes['otel_sessions.superseded_by'] AS superseded_by,
-        multiIf(
-            attributes['gen_ai.operation.name'] != '', attributes['gen_ai.operation.name'],
-            attributes['openinference.span.kind'] != '', transform(attributes['openinference.span.kind'], ['LLM', 'EMBEDDING'], ['chat', 'embeddings'], 'other'),
-            transform(attributes['llm.request.type'], ['chat', 'completion', 'embedding'], ['chat', 'text_completion', 'embeddings'], '')
-        ) AS operation_name
-    FROM otel_traces AS spans
+        *,
+        operation_name IN ('chat', 'text_completion', 'generate_content', 'embeddings', 'rerank', 'moderation') AND said['step'] != 'true' AS is_llm,
+        said['billable'] = 'false' AS is_marked,
+        scope = 'otel_sessions' AND session_id != '' AS is_certain,
+        said['error_type'] AS error_type,
+        if(said['first_chunk_at'] = '', event_at, parseDateTime64BestEffortOrZero(replaceAll(said['first_chunk_at'], '"', ''), 9, 'UTC')) AS first_chunk,
+        transform(
+            replaceRegexpOne(lower(said['provider']), '\\.(chat|completions?|responses|messages|embedding|textembedding|image|speech|transcription)$', ''),
+            ['az.ai.openai', 'azure', 'azure-openai', 'azure_openai', 'az.ai.inference', 'vertex_ai', 'vertexai', 'google.vertex', 'google_vertexai', 'gemini', 'google', 'google_genai', 'google.generative-ai', 'googleai', 'xai', 'x-ai', 'mistral', 'mistralai', 'aws', 'bedrock', 'aws_bedrock', 'amazon-bedrock', 'amazon_bedrock', 'watsonx', 'togetherai', 'together_ai', 'fireworks_ai', 'moonshot', 'moonshotai'],
+            ['azure.ai.openai', 'azure.ai.openai', 'azure.ai.openai', 'azure.ai.openai', 'azure.ai.inference', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'x_ai', 'x_ai', 'mistral_ai', 'mistral_ai', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'ibm.watsonx.ai', 'together', 'together', 'fireworks', 'moonshot_ai', 'moonshot_ai']
+        ) AS provider,
+        -- Raw Anthropic numbers leave the cache out of the input; everybody else has it in.
+        if(
+            cache_tokens > 0 AND (cache_tokens > input_tokens OR total_tokens = input_tokens + output_tokens + cache_tokens),
+            toString(input_tokens + cache_tokens),
+            ''
+        ) AS full_input
+    FROM
+    (
+        SELECT
+            *,
+            multiIf(
+                kind != '', transform(
+                    kind,
+                    ['llm', 'generation', 'chat_model', 'chat_completion', 'completion', 'embedding', 'ai.generatetext.dogenerate', 'ai.streamtext.dostream', 'ai.generateobject.dogenerate', 'ai.streamobject.dostream', 'ai.embed.doembed', 'ai.embedmany.doembed'],
+                    ['chat', 'chat', 'chat', 'chat', 'text_completion', 'embeddings', 'chat', 'chat', 'chat', 'chat', 'embeddings', 'embeddings'],
+                    kind
+                ),
+                has_usage AND said['not_llm'] = '' AND (said['request_model'] != '' OR said['response_model'] != ''), 'chat',
+                ''
+            ) AS operation_name,
+            -- Logfire writes what a stream took in a log beside the span, which ends when the stream begins.
+            if(said['log'] = 'log' AND seconds > 0 AND seconds < 86400, toInt64(1e9 * seconds), 0) AS log_ns
+        FROM
+        (
+            SELECT
+                *,
+                lower(replaceAll(if(said['kind_ai_sdk'] != '', said['kind_ai_sdk'], said['kind']), '"', '')) AS kind,
+                said['input'] != '' OR said['output'] != '' AS has_usage,
+                toFloat64OrZero(said['log_seconds']) AS seconds,
+                toUInt64OrZero(said['cached']) + toUInt64OrZero(said['cache_write']) AS cache_tokens,
+                toUInt64OrZero(said['input']) AS input_tokens,
+                toUInt64OrZero(said['output']) AS output_tokens,
+                toUInt64OrZero(said['total']) AS total_tokens
+            FROM
+            (
+                SELECT *, CAST(pairs, 'Map(String, String)') AS said
+                FROM
+                (
+                    SELECT
+                        * EXCEPT (pairs),
+                        -- What stands in JSON is believed last. Of a usage object the numbers beside each other are exclusive
+                        -- buckets, unless its total says otherwise; OpenAI's nested details are parts.
+                        arrayConcat(
+                            others.pairs,
+                            arrayFilter(pair -> pair.2 NOT IN ('', '0', 'null'), arrayFlatten(arrayConcat(
+                                arrayMap(
+                                    sums -> [
+                                        ('input', toString(if(sums[3] = sums[7] + sums[8], sums[7], sums[1]))),
+                                        ('output', toString(if(sums[3] = sums[7] + sums[8], sums[8], sums[2]))),
+                                        ('cached', toString(sums[4])),
+                                        ('cache_write', toString(sums[5])),
+                                        ('reasoning', toString(sums[6]))
+                                    ],
+                                    arrayMap(
+                                        buckets -> arrayMap(
+                                            pattern -> arraySum(bucket -> if(match(bucket.1, pattern), least(bucket.2, 1000000000001), 0), buckets),
+                                            ['input|prompt|cache', 'output|completion', '^total', 'cache(d|_read)|^.read', 'cache_(creation|write)', 'reasoning|^.thought', '^(input|prompt)(_tokens)?$', '^(output|completion)(_tokens)?$']
+                                        ),
+                                        arrayMap(
+                                            json -> arrayConcat(
+                                                JSONExtractKeysAndValues(json, 'UInt64'),
+                                                [
+                                                    ('+read', JSONExtractUInt(json, 'prompt_tokens_details', 'cached_tokens') + JSONExtractUInt(json, 'input_tokens_details', 'cached_tokens')),
+                                                    ('+thought', JSONExtractUInt(json, 'completion_tokens_details', 'reasoning_tokens') + JSONExtractUInt(json, 'output_tokens_details', 'reasoning_tokens'))
+                                                ]
+                                            ),
+                                            arrayMap(pair -> pair.2, arrayFilter(pair -> pair.1 = 'usage_json', others.pairs))
+                                        )
+                                    )
+                                ),
+                                arrayMap(
+                                    pair -> [('cost', JSONExtractRaw(pair.2, 'total_cost')), ('cost', JSONExtractRaw(pair.2, 'total'))],
+                                    arrayFilter(pair -> pair.1 = 'cost_json', others.pairs)
+                                ),
+                                arrayMap(
+                                    pair -> [('response_id', JSONExtractString(pair.2, 'id')), ('response_model', JSONExtractString(pair.2, 'model'))],
+                                    arrayFilter(pair -> pair.1 = 'response_json' AND startsWith(pair.2, '{'), others.pairs)
+                                )
+                            )))
+                        ) AS pairs
+                    FROM other_spans AS others
+                )
+            )
+        )
+    )
 )
-WHERE session_id != '' OR is_llm;
+WHERE session_id != '' OR is_llm OR suppressed != '';
 
 -- The same spans with typed fields and their price (which 008 looks up).
 -- What counts (calls, tokens, cost) is 0 on everything but the billable call of an exchange, so that the tables below
@@ -114,6 +312,7 @@ WHERE session_id != '' OR is_llm;
 CREATE TABLE IF NOT EXISTS typed_spans /*on_cluster*/
 (
     session_id String,
+    session_source LowCardinality(String),
     session_name String,
     path String,
     user_id String,
@@ -128,7 +327,10 @@ CREATE TABLE IF NOT EXISTS typed_spans /*on_cluster*/
     status LowCardinality(String),
     error_type LowCardinality(String),
     is_llm Bool,
+    is_log Bool,
+    is_open Bool,
     is_billable Bool,
+    suppressed LowCardinality(String),
     superseded_by String,
     is_correction Bool,
     operation LowCardinality(String),

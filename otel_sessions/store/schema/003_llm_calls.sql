@@ -2,6 +2,7 @@
 CREATE TABLE IF NOT EXISTS llm_calls /*on_cluster*/
 (
     session_id String CODEC(ZSTD(1)),
+    session_source LowCardinality(String) CODEC(ZSTD(1)),
     session_name String CODEC(ZSTD(1)),
     path String CODEC(ZSTD(1)),
     user_id String CODEC(ZSTD(1)),
@@ -34,7 +35,8 @@ CREATE TABLE IF NOT EXISTS llm_calls /*on_cluster*/
     usage_details Map(LowCardinality(String), UInt64) CODEC(ZSTD(1)),
     cost_usd Nullable(Decimal(38, 12)) CODEC(ZSTD(1)),
     cost_status LowCardinality(String) CODEC(ZSTD(1)),
-    cost_source LowCardinality(String) CODEC(ZSTD(1))
+    cost_source LowCardinality(String) CODEC(ZSTD(1)),
+    INDEX idx_trace_id trace_id TYPE bloom_filter(0.001) GRANULARITY 1
 )
 ENGINE = /*replicated*/MergeTree
 PARTITION BY toYYYYMM(started_at)
@@ -44,6 +46,7 @@ SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000;
 CREATE MATERIALIZED VIEW IF NOT EXISTS llm_calls_mv /*on_cluster*/ TO llm_calls AS
 SELECT
     session_id,
+    session_source,
     session_name,
     path,
     user_id,
@@ -78,4 +81,4 @@ SELECT
     cost_status,
     cost_source
 FROM typed_spans
-WHERE is_billable;
+WHERE is_billable AND NOT is_correction;

@@ -1,4 +1,4 @@
--- LLM spans that are not counted, because another span accounts for the same exchange.
+-- Spans with usage that are not counted, because another span accounts for the same exchange, or several do.
 CREATE TABLE IF NOT EXISTS suppressed_calls /*on_cluster*/
 (
     session_id String CODEC(ZSTD(1)),
@@ -30,10 +30,10 @@ SELECT
     scope,
     operation,
     model AS response_model,
-    if(superseded_by != '', 'superseded', 'marked') AS reason,
+    suppressed AS reason,
     superseded_by,
     input_tokens,
     output_tokens,
     cost_usd
 FROM typed_spans
-WHERE is_llm AND NOT is_billable;
+WHERE suppressed != '';

@@ -46,7 +46,7 @@ SELECT
     sum(s.unpriced_output_tokens) AS unpriced_output_tokens,
     min(if(s.unpriced_calls > 0, s.started_at, toDateTime64('2261-01-01 00:00:00', 9, 'UTC'))) AS unpriced_first_seen,
     maxIf(s.started_at, s.unpriced_calls > 0) AS unpriced_last_seen,
-    quantilesTDigestStateIf(0.5, 0.95)(toFloat32(s.duration_ns / 1e9), s.is_billable) AS latency_state,
+    quantilesTDigestStateIf(0.5, 0.95)(toFloat32(s.duration_ns / 1e9), s.is_billable AND NOT s.is_correction) AS latency_state,
     quantilesTDigestIfState(0.5, 0.95)(toFloat32(ifNull(s.ttft_seconds, 0)), s.ttft_seconds IS NOT NULL) AS ttft_state
 FROM typed_spans AS s
 WHERE s.is_billable OR s.is_correction

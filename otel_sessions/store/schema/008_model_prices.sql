@@ -114,9 +114,7 @@ FROM
     FROM
     (
         SELECT
-            * EXCEPT (llm, billable, operation_name),
-            is_llm AND billable != 'false' AS is_billable,
-            if(is_llm, operation_name, '') AS operation,
+            * EXCEPT (llm),
             llm['provider'] AS provider,
             llm['request_model'] AS request_model,
             llm['response_model'] AS response_model,

@@ -1,6 +1,7 @@
 CREATE OR REPLACE VIEW session_calls /*on_cluster*/
 (
     session_id String COMMENT 'id of the session; empty for a call outside any session',
+    session_source LowCardinality(String) COMMENT 'where the session comes from: own (an attribute of the span), conversation (gen_ai.conversation.id), parent or trace (inherited); empty without a session',
     session_name String COMMENT 'name of the session as the call''s span has it',
     path String COMMENT 'step that made the call; / is the session itself',
     trace_id String COMMENT 'trace of the call''s span, 32 hex digits',
@@ -40,6 +41,7 @@ COMMENT 'One row per billable LLM call; each attempt of a retry is a call.'
 AS
 SELECT
     c.session_id AS session_id,
+    c.session_source AS session_source,
     c.session_name AS session_name,
     c.path AS path,
     c.trace_id AS trace_id,

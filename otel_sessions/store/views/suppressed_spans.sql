@@ -6,15 +6,15 @@ CREATE OR REPLACE VIEW suppressed_spans /*on_cluster*/
     span_id String COMMENT 'the span, 16 hex digits',
     started_at DateTime64(9, 'UTC') COMMENT 'start of the span',
     scope LowCardinality(String) COMMENT 'instrumentation that wrote the span',
-    operation LowCardinality(String) COMMENT 'chat, text_completion, generate_content or embeddings',
+    operation LowCardinality(String) COMMENT 'chat, text_completion, generate_content, embeddings, rerank, moderation; empty for a span that is no LLM call',
     model LowCardinality(String) COMMENT 'model that answered; the requested one where the response named none',
-    reason LowCardinality(String) COMMENT 'superseded: superseded_by names the span that counts; marked: otel_sessions.billable is false',
+    reason LowCardinality(String) COMMENT 'marked in process: the span says so itself; same response id, same usage, nested, logged apart: superseded_by has the same exchange; wrapper: it lies around the spans that count; aggregated: it sums up others',
     superseded_by String COMMENT 'span that accounts for the exchange, 16 hex digits; empty if not known',
     input_tokens Nullable(UInt64) COMMENT 'usage on the span, not counted anywhere',
     output_tokens Nullable(UInt64) COMMENT 'usage on the span, not counted anywhere',
     cost_usd Nullable(Decimal(38, 12)) COMMENT 'cost on the span, not counted anywhere'
 )
-COMMENT 'One row per LLM span that is not counted, because another span accounts for the same exchange.'
+COMMENT 'One row per span with usage that is not counted, because another span accounts for the same exchange, or several do.'
 AS
 SELECT
     s.session_id AS session_id,

@@ -1,0 +1,42 @@
+-- Takes out of the rollups what was counted where it does not count. As it stands in llm_calls: its price may have changed.
+INSERT INTO typed_spans
+(
+    session_id, session_name, path, user_id, started_at, ended_at, duration_ns, service, provider, model, is_billable, is_correction,
+    counted_calls, counted_errors, counted_ns, counted_input_tokens, counted_cached_tokens, counted_cache_write_tokens,
+    counted_output_tokens, counted_reasoning_tokens, counted_cost_usd, costed_calls, unpriced_calls, no_usage_calls, refused_calls,
+    unpriced_input_tokens, unpriced_output_tokens
+)
+SELECT
+    c.session_id AS session_id,
+    c.session_name AS session_name,
+    c.path AS path,
+    c.user_id AS user_id,
+    c.started_at AS started_at,
+    addNanoseconds(c.started_at, c.duration_ns) AS ended_at,
+    c.duration_ns AS duration_ns,
+    c.service AS service,
+    c.provider AS provider,
+    if(c.response_model != '', c.response_model, c.request_model) AS model,
+    false AS is_billable,
+    true AS is_correction,
+    toUInt64(-toInt64(1)) AS counted_calls,
+    toUInt64(-toInt64(c.status = 'error')) AS counted_errors,
+    toUInt64(-toInt64(c.duration_ns)) AS counted_ns,
+    toUInt64(-toInt64(ifNull(c.input_tokens, 0))) AS counted_input_tokens,
+    toUInt64(-toInt64(ifNull(c.cached_input_tokens, 0))) AS counted_cached_tokens,
+    toUInt64(-toInt64(ifNull(c.cache_write_tokens, 0))) AS counted_cache_write_tokens,
+    toUInt64(-toInt64(ifNull(c.output_tokens, 0))) AS counted_output_tokens,
+    toUInt64(-toInt64(ifNull(c.reasoning_tokens, 0))) AS counted_reasoning_tokens,
+    -ifNull(c.cost_usd, 0) AS counted_cost_usd,
+    toUInt64(-toInt64(c.cost_usd IS NOT NULL)) AS costed_calls,
+    toUInt64(-toInt64(c.cost_status = 'unpriced')) AS unpriced_calls,
+    toUInt64(-toInt64(c.cost_status = 'no_usage')) AS no_usage_calls,
+    toUInt64(-toInt64(c.cost_status = 'no_usage' AND c.http_status >= 400)) AS refused_calls,
+    toUInt64(-toInt64(if(c.cost_status = 'unpriced', ifNull(c.input_tokens, 0), 0))) AS unpriced_input_tokens,
+    toUInt64(-toInt64(if(c.cost_status = 'unpriced', ifNull(c.output_tokens, 0), 0))) AS unpriced_output_tokens
+FROM llm_calls AS c
+INNER JOIN settling AS s ON s.old_session_id = c.session_id AND s.trace_id = c.trace_id AND s.span_id = c.span_id
+WHERE s.round = {round:UInt64} AND s.was_counted AND (s.reason != '' OR s.session_id != s.old_session_id)
+    AND c.session_id IN (SELECT old_session_id FROM settling WHERE round = {round:UInt64})
+ORDER BY c.session_id, c.started_at, c.trace_id, c.span_id
+SETTINGS max_threads = 1

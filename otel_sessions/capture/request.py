@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from otel_sessions.base import names
-from otel_sessions.base.context import active_session, anchored, placed
+from otel_sessions.base.context import active_session, anchored, placed, session_attributes
 from otel_sessions.base.settings import Settings
 from otel_sessions.base.values import Session
 from otel_sessions.capture import reaper
@@ -147,6 +147,7 @@ def _start(
     if model:
         attributes[names.REQUEST_MODEL] = model
     if session is not None:
+        attributes |= session_attributes(session)  # here and not one by one later: half the work per attribute
         attributes[names.CONVERSATION_ID] = session.id
     if streamed:
         attributes[names.REQUEST_STREAM] = True

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from opentelemetry.sdk.trace import Span
 from opentelemetry.trace import SpanContext
@@ -22,15 +20,14 @@ def stamp(span: Span, session: Session) -> Session | None:
     Returns where the span stands: at its own ``session.path`` if it has one, and nowhere (None) if it says that it
     belongs to another session.
     """
-    own = span.attributes
-    if not own:
-        span.set_attributes(session_attributes(session))
-        return session
-    kept: Mapping[str, Any] = dict(own)
-    if kept.get(names.SESSION_ID, session.id) != session.id:
+    own = span.attributes or {}
+    if own.get(names.SESSION_ID, session.id) != session.id:
         return None
-    path = kept.get(names.SESSION_PATH, session.path)
-    span.set_attributes({key: value for key, value in session_attributes(session).items() if key not in kept})
+    path = own.get(names.SESSION_PATH, session.path)
+    # Asked key by key: a copy of the attributes would take a Python call for each of them.
+    missing = {key: value for key, value in session_attributes(session).items() if key not in own}
+    if missing:
+        span.set_attributes(missing)
     return session if path == session.path else replace(session, path=normalize_path(str(path)))
 
 

@@ -108,6 +108,28 @@ SAMPLES: dict[str, tuple[Any, list[Any]]] = {
             {"response": {"response_id": "i", "meta": COHERE_META}, "delta": {"usage": COHERE_META, "finish_reason": "x"}},
         ],
     ),
+    "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/converse-stream": (
+        {"messages": [{"role": "user", "content": [{"text": "x"}, {"toolResult": {"toolUseId": "t"}}]}], "system": [{"text": "x"}]},
+        [
+            {"output": {"message": {"content": [{"toolUse": {"name": "f", "input": {}}}, {"reasoningContent": {"text": "x"}}]}}},
+            {"contentBlockStart": {"start": {"toolUse": {"toolUseId": "t"}}}},
+            {"contentBlockDelta": {"delta": {"toolUse": {"input": "x"}}}}, {"contentBlockDelta": {"delta": {"text": "x"}}},
+            {"metadata": {"usage": {"inputTokens": 1}}}, {"messageStop": {"stopReason": "x"}},
+        ],
+    ),
+    "https://api.cohere.com/v1/chat": (
+        {"message": "x", "preamble": "x", "model": "m"},
+        [
+            {"message": {"content": [{"text": "x"}], "tool_calls": [TOOL]}, "finish_reason": "x"},
+            {"delta": {"message": {"content": {"text": "x"}, "tool_calls": TOOL}}},
+            {"delta": {"message": {"tool_calls": {"function": {"arguments": "x"}}}}},
+            {"event_type": "stream-end", "response": {"text": "x", "meta": COHERE_META}},
+        ],
+    ),
+    "http://localhost:11434/api/generate": (
+        {"model": "m", "prompt": "x"},
+        [{"response": "x", "done_reason": "x"}, {"message": {"content": "x", "thinking": "x", "tool_calls": [TOOL]}}],
+    ),
     "https://api.cohere.com/v2/rerank": (
         {"model": "m", "query": "x", "documents": ["a"]},
         [{"id": "i", "meta": COHERE_META}, {"model": "m", "usage": {"total_tokens": 1}, "error": {"type": "x"}}],

@@ -9,7 +9,7 @@ Where a body states none, the headers ``x-amzn-bedrock-*-token-count`` do, and t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,7 +20,9 @@ from otel_sessions.capture.formats.wire import (
     NOTHING,
     Answer,
     Call,
+    Conversation,
     Endpoint,
+    Message,
     Usage,
     decode,
     mapping,
@@ -237,14 +239,71 @@ def _whole(value: str | None) -> int | None:
     return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) < 20 else None
 
 
+# Content of Converse
+
+
+def sent(body: Any) -> Conversation:
+    """System prompt and messages of a request."""
+    found = [
+        {"role": text(message.get("role")) or "user", "parts": [*map(_block, objects(message.get("content")))]}
+        for message in objects(body.get("messages"))
+    ]
+    return Conversation(found, [*map(_block, objects(body.get("system")))])
+
+
+def received(parts: Sequence[Any]) -> list[Message]:
+    """The message of a document, or put together from the block events of a stream."""
+    blocks: list[Message] = []
+    reason = ""
+    for part in parts:
+        whole = part_of(part_of(part, "output"), "message")
+        blocks += map(_block, objects(whole.get("content")))
+        started = part_of(part_of(part, "contentBlockStart"), "start")
+        blocks += [_block(started)] if started else []
+        _extend(blocks, part_of(part_of(part, "contentBlockDelta"), "delta"))
+        reason = text(part.get("stopReason")) or text(part_of(part, "messageStop").get("stopReason")) or reason
+    return [{"role": "assistant", "parts": blocks, "finish_reason": reason}] if blocks else []
+
+
+def _block(block: Mapping[str, Any]) -> Message:
+    if isinstance(block.get("text"), str):
+        return {"type": "text", "content": block["text"]}
+    if tool := part_of(block, "toolUse"):
+        call = {"type": "tool_call", "id": tool.get("toolUseId"), "name": tool.get("name")}
+        return call | {"arguments": tool.get("input", "")}
+    if answer := part_of(block, "toolResult"):
+        return {"type": "tool_call_response", "id": answer.get("toolUseId"), "response": answer.get("content")}
+    if thought := part_of(block, "reasoningContent"):
+        return {"type": "reasoning", "content": part_of(thought, "reasoningText").get("text", thought.get("text"))}
+    return {"type": next(iter(block), "unknown")}  # images and documents are named, not recorded
+
+
+def _extend(blocks: list[Message], delta: Mapping[str, Any]) -> None:
+    """Add a piece to the block that it continues; texts begin without an event of their own."""
+    if not delta:
+        return
+    piece = _block(delta)
+    key = "arguments" if piece["type"] == "tool_call" else "content"
+    before = blocks[-1].get(key) if blocks and blocks[-1]["type"] == piece["type"] else None
+    if isinstance(before, str) and isinstance(piece.get(key), str):
+        blocks[-1][key] = before + piece[key]
+    else:
+        blocks.append(piece)
+
+
 _MODEL = "/model/(?P<model>.+)"
 _EMBEDDING = "/model/(?P<model>.*embed.*)"
 _IMAGE = "/model/(?P<model>.*(?:stability|titan-image|nova-canvas|nova-reel).*)"
 _RANKING = "/model/(?P<model>.*rerank.*)"
 
 ENDPOINTS = (
-    Endpoint("chat", _BEDROCK, f"{_MODEL}/converse", call, read, usage, headers=headers),
-    Endpoint("chat", _BEDROCK, f"{_MODEL}/converse-stream", call, read, usage, headers=headers, streams=True),
+    Endpoint(
+        "chat", _BEDROCK, f"{_MODEL}/converse", call, read, usage, headers=headers, sent=sent, received=received
+    ),
+    Endpoint(
+        "chat", _BEDROCK, f"{_MODEL}/converse-stream", call, read, usage,
+        headers=headers, streams=True, sent=sent, received=received,
+    ),
     Endpoint("embeddings", _BEDROCK, f"{_EMBEDDING}/invoke", call, read, usage, headers=headers),
     Endpoint("generate_content", _BEDROCK, f"{_IMAGE}/invoke", call, read, usage, headers=headers),
     Endpoint("rerank", _BEDROCK, f"{_RANKING}/invoke", call, read, usage, headers=headers),

@@ -8,7 +8,7 @@ part of those. Version 1 puts both under ``meta``, at the end of a stream under 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,9 +18,12 @@ from otel_sessions.capture.formats.wire import (
     NOTHING,
     Answer,
     Call,
+    Conversation,
     Endpoint,
+    Message,
     Usage,
     decode,
+    objects,
     parameters,
     part_of,
     starts,
@@ -116,10 +119,53 @@ def usage(raw: Mapping[str, Any]) -> Usage:
     )
 
 
+def sent(body: Any) -> Conversation:
+    """Messages of a chat, or the one that version 1 has."""
+    said = body.get("message")
+    if not isinstance(said, str):
+        return chat_sent(body)
+    system = body.get("preamble")
+    parts = [{"type": "text", "content": system}] if isinstance(system, str) else []
+    return Conversation([{"role": "user", "parts": [{"type": "text", "content": said}]}], parts)
+
+
+def received(parts: Sequence[Any]) -> list[Message]:
+    """One message: of a document, of the whole answer that ends a stream of version 1, or of a stream's pieces."""
+    said, reason, calls = "", "", []
+    for part in parts:
+        message = part_of(part, "message") or part_of(part_of(part, "delta"), "message")
+        whole = part_of(part, "response") or ({} if "event_type" in part else part)
+        said += _texts(message.get("content")) or text_of(whole.get("text"))
+        tools = message.get("tool_calls")
+        calls += [*map(_started, [tools] if isinstance(tools, Mapping) and "id" in tools else objects(tools))]
+        if calls and isinstance(tools, Mapping) and "id" not in tools:
+            calls[-1]["arguments"] += text_of(part_of(tools, "function").get("arguments"))
+        end = text(part.get("finish_reason")) or text(part_of(part, "delta").get("finish_reason"))
+        reason = end or reason
+    pieces = ([{"type": "text", "content": said}] if said else []) + calls
+    return [{"role": "assistant", "parts": pieces, "finish_reason": reason}] if pieces else []
+
+
+def text_of(value: object) -> str:
+    """``value`` if it is a text of any length, else an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def _texts(content: object) -> str:
+    pieces = [content] if isinstance(content, Mapping) else objects(content)
+    return "".join(text_of(piece.get("text")) for piece in pieces)
+
+
+def _started(call: Mapping[str, Any]) -> Message:
+    function = part_of(call, "function")
+    arguments = text_of(function.get("arguments"))
+    return {"type": "tool_call", "id": call.get("id"), "name": function.get("name"), "arguments": arguments}
+
+
 _HOSTS = (_COHERE, "azure.ai.inference")
 
 ENDPOINTS = (
-    Endpoint("chat", _COHERE, "/v[12]/chat", call, read, usage, only=_HOSTS, sent=chat_sent),
+    Endpoint("chat", _COHERE, "/v[12]/chat", call, read, usage, only=_HOSTS, sent=sent, received=received),
     Endpoint("text_completion", _COHERE, "/v1/generate", call, read, usage, only=_HOSTS),
     Endpoint("embeddings", _COHERE, "/v[12]/embed", call, read, usage, only=_HOSTS),
 )

@@ -7,7 +7,7 @@ document per line, and unless the request says otherwise, the answer is a stream
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,9 +18,12 @@ from otel_sessions.capture.formats.wire import (
     Answer,
     Call,
     Endpoint,
+    Message,
     Usage,
     decode,
+    objects,
     parameters,
+    part_of,
     starts,
     text,
     tokens,
@@ -90,8 +93,27 @@ def usage(raw: Mapping[str, Any]) -> Usage:
     return Usage(input=tokens(raw.get("prompt_eval_count")), output=tokens(raw.get("eval_count")))
 
 
+def received(parts: Sequence[Any]) -> list[Message]:
+    """One message, put together from its lines."""
+    messages = [part_of(part, "message") or {"content": part.get("response")} for part in parts]
+    thought, said = (_joined(messages, key) for key in ("thinking", "content"))
+    found: list[Message] = [{"type": "reasoning", "content": thought}] if thought else []
+    found += [{"type": "text", "content": said}] if said else []
+    functions = [part_of(call, "function") for message in messages for call in objects(message.get("tool_calls"))]
+    found += [{"type": "tool_call", "name": f.get("name"), "arguments": f.get("arguments")} for f in functions]
+    reason = next((text(part.get("done_reason")) for part in reversed(parts)), None)
+    return [{"role": "assistant", "parts": found, "finish_reason": reason or ""}] if found else []
+
+
+def _joined(messages: Sequence[Mapping[str, Any]], key: str) -> str:
+    return "".join(piece for message in messages if isinstance(piece := message.get(key), str))
+
+
 ENDPOINTS = (
-    Endpoint("chat", _OLLAMA, "/api/chat", call, read, usage, only=(_OLLAMA,), sent=chat_sent),
-    Endpoint("text_completion", _OLLAMA, "/api/generate", call, read, usage, only=(_OLLAMA,), sent=prompt_sent),
+    Endpoint("chat", _OLLAMA, "/api/chat", call, read, usage, only=(_OLLAMA,), sent=chat_sent, received=received),
+    Endpoint(
+        "text_completion", _OLLAMA, "/api/generate", call, read, usage,
+        only=(_OLLAMA,), sent=prompt_sent, received=received,
+    ),
     Endpoint("embeddings", _OLLAMA, "/api/embed(?:dings)?", embedding_call, read, usage, only=(_OLLAMA,)),
-)
+)  # fmt: skip

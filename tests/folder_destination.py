@@ -18,7 +18,13 @@ DSN = "http://folder:8123/otel"
 
 
 def encode(spans: Sequence[ReadableSpan]) -> bytes:
-    return json.dumps([span.name for span in spans]).encode()
+    """A line per span."""
+    return "".join(json.dumps(span.name) + "\n" for span in spans).encode()
+
+
+def decode(body: bytes) -> list[str]:
+    """The names of the spans in ``body``."""
+    return [json.loads(line) for line in body.splitlines() if line.startswith(b'"')]
 
 
 class Folder:
@@ -50,7 +56,7 @@ class Folder:
 
     def names(self) -> list[str]:
         """Every span that arrived, as often as it arrived under different tokens."""
-        return sorted(name for path in self.batches.iterdir() for name in json.loads(path.read_bytes()))
+        return sorted(name for path in self.batches.iterdir() for name in decode(path.read_bytes()))
 
     def deliver(self, limits: Limits | None = None, **more: Any) -> tuple[Delivery, Callable[[str, int], None]]:
         """A delivery to this folder with a spool, and a function that makes so many spans of that name."""

@@ -8,10 +8,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from folder_destination import Folder, encode, named
+from folder_destination import Folder, decode, encode, named
 
 from otel_sessions.base.errors import SpoolError, StoreError, StoreUnavailableError
 from otel_sessions.base.guard import counters
@@ -267,7 +268,7 @@ def test_a_damaged_spool_is_counted_as_lost(folder: Folder, *, settled: bool) ->
     """What a damaged file held is dropped in the accounts, and delivery goes on with a new file."""
     ledger = Ledger(Intake(100))
     spool = Spool(folder.place())
-    outbox = Outbox(ledger, spool)
+    outbox = Outbox(ledger, spool, Limits(batch_size=20))
     for token in "abc":
         outbox.put(Batch(token, 20, token.encode()))
     ledger.move(60, None, MEMORY)
@@ -309,16 +310,34 @@ def test_one_span_that_cannot_be_encoded_costs_no_other(folder: Folder) -> None:
     delivery.shutdown()
 
 
-def test_long_batches_are_divided(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_batches_are_divided(folder: Folder) -> None:
     """No insert is longer than its limit, except of a single span."""
-    from otel_sessions.delivery import batcher
-
-    monkeypatch.setattr(batcher, "MAX_BODY_BYTES", 100)
-    delivery, make = folder.deliver(Limits(1000, 100, 60))
+    delivery, make = folder.deliver(Limits(1000, 100, 60, batch_bytes=100))
     make("a", 99)
     assert delivery.flush(20).delivered == 99
     assert folder.names() == named("a", 99)
     assert max(path.stat().st_size for path in folder.batches.iterdir()) <= 100
+    delivery.shutdown()
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_what_waited_through_an_outage_is_sent_in_few_inserts(folder: Folder, *, on_disk: bool) -> None:
+    """Many short batches are joined up to the size of one; the first, which was tried already, stays as it was."""
+    folder.is_away = True
+    delivery, make = folder.deliver(Limits(10_000, 100, 0.01), spool=folder.place() if on_disk else None)
+
+    def batched(spans: int) -> bool:
+        return not len(delivery._parts.intake) and delivery.result().pending == spans
+
+    for number in range(60):
+        make(f"n{number}", 5)
+        until(partial(batched, 5 * (number + 1)))
+    folder.is_away = False
+    assert delivery.flush(20).delivered == 300
+    assert folder.names() == sorted(name for number in range(60) for name in named(f"n{number}", 5))
+    sizes = [len(decode(path.read_bytes())) for path in folder.batches.iterdir()]
+    assert max(sizes) <= 100
+    assert len(sizes) <= 8
     delivery.shutdown()
 
 

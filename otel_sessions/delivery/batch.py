@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 Stage = Callable[[ReadableSpan], ReadableSpan]
 Encode = Callable[[Sequence[ReadableSpan]], bytes]
+"""Spans as bytes that may be joined: one encoding after another is the encoding of both."""
 Send = Callable[[Any, str], object]
 """Takes the body of a batch (spans, or bytes where the delivery encodes) and its token.
 
@@ -21,11 +22,12 @@ Confirm = Callable[[bytes, str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in spans, age in seconds; see the settings of the same names."""
+    """Sizes in spans, age in seconds; see the settings of the same names. ``batch_bytes`` bounds an encoded batch."""
 
     queue_size: int = 65_536
     batch_size: int = 4_096
     batch_age_seconds: float = 1.0
+    batch_bytes: int = 16_777_216
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,6 @@ from otel_sessions.delivery.ledger import MEMORY, Ledger
 from otel_sessions.delivery.outbox import Outbox
 
 _YIELD_EVERY = 8
-MAX_BODY_BYTES = 16_777_216
-"""Longest encoded batch; a longer one is divided."""
 
 
 class Batcher:
@@ -100,7 +98,7 @@ class Batcher:
                 count("dropped.unencodable", "otel-sessions: a span cannot be encoded: %s", error, exc_info=True)
                 self._ledger.drop(1, MEMORY, "unencodable")
                 return
-        if body is not None and (len(body) <= MAX_BODY_BYTES or len(spans) == 1):
+        if body is not None and (len(body) <= self._limits.batch_bytes or len(spans) == 1):
             yield spans, body
             return
         middle = len(spans) // 2

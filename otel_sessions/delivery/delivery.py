@@ -79,7 +79,7 @@ class Delivery(SpanProcessor):
         self._starting = threading.Lock()
         intake = Intake(self._limits.queue_size)
         ledger = Ledger(intake)
-        outbox = Outbox(ledger, Spool(self._place) if self._place else None)
+        outbox = Outbox(ledger, Spool(self._place) if self._place else None, self._limits)
         sender = Sender(self._destination, ledger, outbox, self._send, self._confirm)
         batcher = Batcher(self._recipe, ledger, outbox, sender.wake)
         self._parts = _Parts(intake, ledger, outbox, batcher, sender)

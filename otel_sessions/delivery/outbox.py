@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.guard import count
 from otel_sessions.delivery import ledger as accounts
-from otel_sessions.delivery.batch import Batch
+from otel_sessions.delivery.batch import Batch, Limits
 from otel_sessions.delivery.database import SpoolFullError, SpoolLostError
 from otel_sessions.delivery.ledger import Ledger
 from otel_sessions.delivery.spool import Spool
@@ -33,9 +33,10 @@ class Outbox:
     A spool that fails is left alone for two seconds; meanwhile batches stay in memory.
     """
 
-    def __init__(self, ledger: Ledger, spool: Spool | None) -> None:
+    def __init__(self, ledger: Ledger, spool: Spool | None, limits: Limits | None = None) -> None:
         self._ledger = ledger
         self._spool = spool
+        self._limits = limits or Limits()
         self._memory: dict[str, Batch] = {}
         self._in_hand: Batch | None = None
         self._adrift = False
@@ -59,10 +60,9 @@ class Outbox:
     def next(self) -> Batch | None:
         """The batch to send next, None if none waits. What is only in memory goes first: it is at risk."""
         self._rescue()
-        with self._lock:
-            self._in_hand = next(iter(self._memory.values()), None)
+        self._in_hand = self._first_in_memory()
         if self._in_hand is None and self._all_deleted():
-            self._in_hand = self._on_disk(Spool.next, None)
+            self._in_hand = self._on_disk(lambda spool: spool.next(self._limits), None)
         return self._in_hand
 
     def attempted(self, batch: Batch) -> Batch:
@@ -143,6 +143,25 @@ class Outbox:
         self._on_disk(Spool.release, None)
         return sum(batch.spans for batch in lost)
 
+    def _first_in_memory(self) -> Batch | None:
+        """The first batch, with those that follow it as far as one insert may hold them and none was tried yet."""
+        with self._lock:
+            waiting = iter(self._memory.values())
+            first = next(waiting, None)
+            if first is None or first.attempts:
+                return first
+            joined, spans, size = [first], first.spans, len(first.body)
+            for batch in waiting:
+                spans, size = spans + batch.spans, size + len(batch.body)
+                if batch.attempts or spans > self._limits.batch_size or size > self._limits.batch_bytes:
+                    break
+                joined.append(batch)
+            for batch in joined[1:]:
+                del self._memory[batch.token]
+            first = replace(first, spans=sum(one.spans for one in joined), body=_join([one.body for one in joined]))
+            self._memory[first.token] = first
+            return first
+
     def _to_disk(self, batch: Batch) -> bool:
         if self._spool is None:
             return False
@@ -212,3 +231,9 @@ class Outbox:
             with self._lock:
                 self._memory[batch.token] = batch
         self._adrift = False
+
+
+def _join(bodies: list[Any]) -> Any:
+    if len(bodies) == 1:
+        return bodies[0]
+    return b"".join(bodies) if isinstance(bodies[0], bytes) else [span for body in bodies for span in body]

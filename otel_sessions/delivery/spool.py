@@ -10,14 +10,16 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import lz4.frame
 
-from otel_sessions.delivery.batch import Batch
+from otel_sessions.base.errors import SpoolError
+from otel_sessions.delivery.batch import Batch, Limits
 from otel_sessions.delivery.database import Database
 from otel_sessions.delivery.owners import Owner, start_time, this_machine
 
@@ -27,6 +29,9 @@ _PUT = """INSERT INTO batches (token, spans, bytes, created, maker, owner, attem
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 _NEXT = """SELECT token, spans, maker, attempts, attempted_at, body FROM batches JOIN bodies USING (id)
     WHERE owner = ? ORDER BY adopted, attempts, batches.id LIMIT 1"""
+_ALIKE = """SELECT id, spans, body FROM batches JOIN bodies USING (id)
+    WHERE owner = ? AND adopted = ? AND attempts = 0 AND maker = (SELECT maker FROM batches WHERE token = ?)
+    ORDER BY batches.id"""
 _BURY = """INSERT INTO dead SELECT id, token, spans, bytes, created, maker, ?, revivals, ?, ?
     FROM batches WHERE token = ?"""
 _DELETE_BODY = """DELETE FROM bodies WHERE id = (SELECT id FROM batches WHERE token = ?)"""
@@ -106,15 +111,43 @@ class Spool:
             enter()
         self._owner = owner
 
-    def next(self) -> Batch | None:
-        """The batch that this process sends next: its own first, the least tried first; None if none waits."""
+    def next(self, most: Limits | None = None) -> Batch | None:
+        """The batch that this process sends next: its own first, the least tried first; None if none waits.
+
+        Batches that were never tried are joined to one within ``most``, under the token of the first: after an
+        outage many short ones wait, and an insert costs the store about the same whatever its length.
+        """
         with self._database.use() as connection:
             found = connection.execute(_NEXT, (self._owner,)).fetchone() if self._owner else None
         if found is None:
             return None
         token, spans, maker, attempts, attempted_at, packed = found
         body = lz4.frame.decompress(packed)
-        return Batch(token, spans, body, True, maker == self._owner, attempts, attempted_at)
+        batch = Batch(token, spans, body, True, maker == self._owner, attempts, attempted_at)
+        if attempts or most is None or spans >= most.batch_size:
+            return batch
+        with suppress(SpoolError):
+            return self._joined(batch, most)
+        return batch
+
+    def _joined(self, first: Batch, most: Limits) -> Batch:
+        with self._database.change() as connection:
+            rows = connection.execute(_ALIKE, (self._owner, not first.own, first.token))
+            (head, spans, _), body, joined = next(rows), first.body, []
+            for row, more, packed in rows:
+                part = lz4.frame.decompress(packed)
+                if spans + more > most.batch_size or len(body) + len(part) > most.batch_bytes:
+                    break
+                spans, body = spans + more, body + part
+                joined.append((row,))
+            rows.close()
+            if joined:
+                packed = lz4.frame.compress(body)
+                connection.executemany("DELETE FROM batches WHERE id = ?", joined)
+                connection.executemany("DELETE FROM bodies WHERE id = ?", joined)
+                connection.execute("UPDATE batches SET spans = ?, bytes = ? WHERE id = ?", (spans, len(packed), head))
+                connection.execute("UPDATE bodies SET body = ? WHERE id = ?", (packed, head))
+        return replace(first, spans=spans, body=body)
 
     def attempted(self, batch: Batch) -> None:
         """Note, before it is sent, that ``batch`` may have reached the store."""

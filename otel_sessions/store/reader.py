@@ -59,7 +59,9 @@ class Reader:
             "order_by": order_by,
             "limit": limit,
         }
-        return self._rows(SessionRow, "sessions", parameters)
+        picked = [row[0] for row in self._connection.query(_sql("pick"), parameters).result_rows]
+        rows = {row.session_id: row for row in self._rows(SessionRow, "sessions", {"session_ids": picked})}
+        return [rows[session_id] for session_id in picked if session_id in rows]
 
     def session(self, session_id: str) -> SessionRow:
         """The session with that id. Raises :class:`NotFoundError` with the ids that resemble it."""

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS path_rollup /*on_cluster*/
 )
 ENGINE = /*replicated*/AggregatingMergeTree
 ORDER BY (session_name, path, session_id)
-SETTINGS non_replicated_deduplication_window = 1000;
+SETTINGS index_granularity = 1024, non_replicated_deduplication_window = 1000;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS path_rollup_mv /*on_cluster*/ TO path_rollup AS
 SELECT

@@ -118,6 +118,7 @@ def call(path: str, at: float = 0.0, **more: Any) -> CallRow:
         service_tier="",
         response_id="",
         scope="",
+        session_source="own",
     )
     return replace(row, **more)
 

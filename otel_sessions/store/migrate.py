@@ -30,6 +30,7 @@ _RETAINED = {
     "otel_traces": "toDateTime(Timestamp)",
     "llm_calls": "toDateTime(started_at)",
     "suppressed_calls": "toDateTime(started_at)",
+    "open_calls": "toDateTime(started_at)",
     "session_rollup": "toDateTime(ended_at)",
     "path_rollup": "toDateTime(ended_at)",
     "model_rollup": "hour",

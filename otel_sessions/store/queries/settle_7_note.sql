@@ -11,4 +11,4 @@ SELECT
     )
 FROM open_calls AS c FINAL
 INNER JOIN settling AS s ON s.trace_id = c.trace_id AND s.span_id = c.span_id
-WHERE s.round = {round:UInt64}
+WHERE s.round = {round:UInt64} AND s.reason != 'delivered again'

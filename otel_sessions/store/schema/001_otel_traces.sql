@@ -38,7 +38,27 @@ CREATE TABLE IF NOT EXISTS otel_traces /*on_cluster*/
 
     SessionId String MATERIALIZED substringUTF8(
         replaceRegexpAll(
-            if(SpanAttributes['session.id'] != '', SpanAttributes['session.id'], SpanAttributes['gen_ai.conversation.id']),
+            if(
+                SpanAttributes['session.id'] != '',
+                SpanAttributes['session.id'],
+                -- The first of these that is there; attribute_names has the same, and a test compares them.
+                trim(BOTH '"' FROM arraySort(arrayFilter(found -> found.1 > 0 AND found.2 != '', arrayMap(
+                    (name, value) -> (transform(name, [
+                        'session.id', 'langfuse.session.id', 'langfuse.trace.metadata.langfuse_session_id',
+                        'langfuse.observation.metadata.langfuse_session_id',
+                        'traceloop.association.properties.session_id', 'lmnr.association.properties.session_id',
+                        'ai.telemetry.metadata.sessionId', 'ai.telemetry.metadata.session_id',
+                        'langsmith.metadata.session_id', 'mlflow.trace.session', 'gen_ai.session.id',
+                        'gen_ai.agent.session_id', 'coding_agent.session.id', 'gcp.vertex.agent.session_id',
+                        'gen_ai.conversation.id', 'traceloop.association.properties.thread_id',
+                        'traceloop.association.properties.conversation_id', 'ai.telemetry.metadata.threadId',
+                        'langsmith.metadata.thread_id', 'langsmith.metadata.conversation_id', 'wandb.thread_id',
+                        'thread_id'
+                    ], range(1, 23), 0), value),
+                    mapKeys(SpanAttributes),
+                    mapValues(SpanAttributes)
+                )))[1].2)
+            ),
             '^[\\x09-\\x0d\\x1c-\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}]+|[\\x09-\\x0d\\x1c-\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}]+$',
             ''
         ),

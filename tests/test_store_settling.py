@@ -1,0 +1,220 @@
+"""One exchange counts once, though several spans describe it and arrive in any order, and it counts in its session."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Status, StatusCode
+from recorded_spans import call, span
+
+from otel_sessions.store import Store, open_store
+
+TOTALS = "SELECT calls, input_tokens, output_tokens FROM sessions WHERE session_id = 's1'"
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
+        opened.migrate()
+        yield opened
+
+
+def insert(store: Store, *spans: ReadableSpan) -> None:
+    store.insert(spans, uuid.uuid4().hex)
+
+
+def rows(store: Store, sql: str) -> list[tuple[Any, ...]]:
+    return store.reader().query(sql).rows
+
+
+def other(number: int, scope: str = "openinference", response: str | None = None, **rest: Any) -> ReadableSpan:
+    """The LLM span of another instrumentation."""
+    more = {"gen_ai.response.id": response} if response else {}
+    more |= rest.pop("more", {})
+    return call(number, more=more, scope=InstrumentationScope(scope), **rest)
+
+
+def check(store: Store, calls: int, reasons: dict[str, str]) -> None:
+    """``calls`` of 100 and 10 tokens count, everywhere; the spans of ``reasons`` do not."""
+    assert rows(store, TOTALS) == [(calls, 100 * calls, 10 * calls)]
+    assert rows(store, "SELECT count(), sum(input_tokens) FROM llm_calls") == [(calls, 100 * calls)]
+    assert rows(store, "SELECT sum(calls), sum(input_tokens) FROM model_usage") == [(calls, 100 * calls)]
+    assert rows(store, "SELECT calls FROM session_steps WHERE path = '/'") == [(calls,)]
+    assert rows(store, "SELECT calls FROM path_templates WHERE path = '/'") == [(calls,)]
+    found = rows(store, "SELECT span_id, reason FROM suppressed_spans ORDER BY span_id")
+    assert dict(found) == {f"{int(number):016x}": reason for number, reason in reasons.items()}
+
+
+NESTED = (
+    other(1, "traceloop", "r1", start=0, seconds=4),
+    other(2, "openinference", start=0.5, seconds=3, parent=1),
+    other(3, "com.anthropic.sdk.python", "r1", start=1, seconds=2, parent=2),
+)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_spans_inside_each_other_count_once_in_any_order_of_arrival(store: Store, order: tuple[int, ...]) -> None:
+    """Three instrumentations around one request, each span in a batch of its own: the innermost counts."""
+    for number in order:
+        insert(store, NESTED[number])
+        rows(store, TOTALS)
+    assert rows(store, TOTALS) == [(1, 100, 10)]
+    assert rows(store, "SELECT span_id FROM llm_calls") == [("0000000000000003",)]
+    assert len(rows(store, "SELECT * FROM suppressed_spans")) == 2
+
+
+def test_attempts_inside_one_span_are_calls_of_their_own(store: Store) -> None:
+    """A retry was paid for: two requests below one span of a framework are two calls."""
+    insert(store, other(1, "framework", "r2", seconds=9))
+    insert(store, other(2, "sdk", "r1", start=1, parent=1), other(3, "sdk", "r2", start=3, parent=1))
+    check(store, 2, {"1": "wrapper"})
+
+
+def test_spans_with_one_response_id_beside_each_other_count_once(store: Store) -> None:
+    """An instrumentation that does not make its span current leaves no nesting: the response id tells."""
+    insert(store, other(1, "traceloop", "r1", start=0, seconds=3), other(2, "genai", "r1", start=0.1, seconds=2))
+    check(store, 1, {"1": "same response id"})
+
+
+def test_our_span_wins(store: Store) -> None:
+    """It has the provider's own usage, whichever came first and lies where."""
+    insert(store, other(1, "traceloop", "r1", start=0.2, seconds=1))
+    rows(store, TOTALS)
+    insert(store, call(2, start=0, seconds=3, more={"gen_ai.response.id": "r1"}))
+    check(store, 1, {"1": "same response id"})
+
+
+def test_one_id_for_all_responses_is_told_apart_by_time(store: Store) -> None:
+    """A mock server answers everything with one id: as many calls as one instrumentation saw."""
+    spans = [
+        other(10 * turn + n, scope, "chatcmpl-1", start=5 * turn + n / 10)
+        for turn in range(3)
+        for n, scope in enumerate(("a", "b"), 1)
+    ]
+    insert(store, *spans)
+    check(store, 3, {"1": "same response id", "11": "same response id", "21": "same response id"})
+
+
+def test_parallel_calls_with_one_id_and_one_usage_stay_as_many_as_they_are(store: Store) -> None:
+    """Four at once, each described twice: four."""
+    spans = [
+        other(10 * turn + n, scope, "chatcmpl-1", start=turn / 10 + n / 100)
+        for turn in range(4)
+        for n, scope in enumerate(("a", "b"), 1)
+    ]
+    insert(store, *spans)
+    assert rows(store, TOTALS) == [(4, 400, 40)]
+
+
+def test_without_response_ids_the_same_usage_below_the_same_parent_is_the_same_exchange(store: Store) -> None:
+    """Langfuse names no response: model, usage, time and place have to do."""
+    insert(store, span(9, {"session.id": "s1", "session.path": "/"}, seconds=9))
+    insert(
+        store,
+        other(1, "langfuse-sdk", parent=9, start=1, seconds=3),
+        other(2, "genai", "r1", parent=9, start=1.2, seconds=2),
+        other(3, "genai", "r2", parent=9, start=6, seconds=2),
+    )
+    check(store, 2, {"1": "same usage"})
+
+
+def test_the_same_usage_of_one_instrumentation_is_two_exchanges(store: Store) -> None:
+    """Nobody describes an exchange twice beside itself."""
+    insert(store, other(1, start=0, seconds=2), other(2, start=0.5, seconds=2))
+    check(store, 2, {})
+
+
+def test_a_span_that_alone_has_the_usage_counts_instead_of_those_inside(store: Store) -> None:
+    """A stream whose request was seen without usage: the framework's span has it."""
+    inner = other(2, "sdk", "r1", start=1, parent=1, input_tokens=None, output_tokens=None)
+    insert(store, inner)
+    rows(store, TOTALS)
+    insert(store, other(1, "framework", seconds=4))
+    check(store, 1, {"2": "nested"})
+
+
+def test_a_log_that_has_the_usage_of_a_stream_stands_for_its_span(store: Store) -> None:
+    """Logfire ends the span of a stream before the stream begins, and logs what it took."""
+    log = {"logfire.span_type": "log", "duration": 2.5}
+    insert(store, span(9, {"session.id": "s1"}, seconds=9))
+    insert(
+        store,
+        other(1, "logfire.openai", start=1, seconds=0.1, parent=9, input_tokens=None, output_tokens=None),
+        other(2, "logfire.openai", start=4, seconds=0, parent=9, more=log),
+    )
+    check(store, 1, {"1": "logged apart"})
+    assert rows(store, "SELECT duration_seconds FROM session_calls") == [(2.5,)]
+
+
+def test_a_failed_attempt_without_usage_stays_a_call(store: Store) -> None:
+    """The 429 before the answer is no repetition of it."""
+    failed = other(2, "sdk", start=1, parent=1, input_tokens=None, output_tokens=None, status=Status(StatusCode.ERROR))
+    insert(store, other(1, "framework", "r1", seconds=9), failed, other(3, "sdk", "r1", start=3, parent=1))
+    assert rows(store, "SELECT calls, errors, input_tokens FROM sessions") == [(2, 1, 100)]
+
+
+@pytest.mark.parametrize("root_first", [True, False])
+def test_a_session_on_the_root_alone_is_that_of_its_calls(store: Store, root_first: bool) -> None:  # noqa: FBT001
+    """Children without a session are summed up with the session above them, at its path, also if it arrives last."""
+    root = span(1, {"session.id": "s1", "session.name": "support", "session.path": "/triage"}, seconds=9)
+    inner = [
+        span(2, {}, start=1, seconds=5, parent=1),
+        other(3, "sdk", "r1", session="", path="", parent=2, start=2, cost=0.5),
+    ]
+    for batch in [[root], inner] if root_first else [inner, [root]]:
+        insert(store, *batch)
+        rows(store, "SELECT count() FROM llm_calls")
+    assert rows(store, "SELECT session_id, session_source, path FROM llm_calls") == [("s1", "parent", "/triage")]
+    assert rows(store, "SELECT calls, cost_usd, input_tokens FROM sessions") == [(1, Decimal("0.5"), 100)]
+    assert rows(store, "SELECT path, own_calls FROM session_steps ORDER BY path") == [("/", 0), ("/triage", 1)]
+    assert rows(store, "SELECT path, calls FROM path_templates ORDER BY path") == [("/", 1), ("/triage", 1)]
+    assert rows(store, "SELECT sum(calls), sum(cost_usd) FROM model_usage") == [(1, Decimal("0.5"))]
+
+
+def test_a_session_anywhere_in_the_trace_is_the_last_resort(store: Store) -> None:
+    """A span beside the call names the session: nothing above it does."""
+    insert(
+        store, span(1, {}, seconds=9), span(2, {"session.id": "s1"}, parent=1), other(3, session="", path="", parent=1)
+    )
+    assert rows(store, "SELECT session_id, session_source, path FROM llm_calls") == [("s1", "trace", "/")]
+
+
+def test_settling_again_changes_nothing(store: Store) -> None:
+    """What is settled stays, also when spans are delivered again and when another process settles."""
+    insert(store, *NESTED)
+    check(store, 1, {"1": "wrapper", "2": "wrapper"})
+    insert(store, *NESTED[:2])
+    assert rows(store, TOTALS) == [(1, 100, 10)]
+    assert rows(store, "SELECT span_id FROM llm_calls") == [("0000000000000003",)]
+    with open_store(f"chdb://memory?database={store._target.database}") as another:
+        assert rows(another, TOTALS) == [(1, 100, 10)]
+
+
+def test_a_round_that_was_cut_short_is_finished(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever step was the last one to succeed, the next run brings the same result."""
+    insert(store, NESTED[2])
+    rows(store, TOTALS)
+    insert(store, *NESTED[:2])
+    settling = store._settling
+    settling._settled = ()
+    done: list[str] = []
+    step = settling._step
+
+    def fail_after_three(name: str, number: int) -> None:
+        if len(done) == 3:
+            raise RuntimeError
+        step(name, number)
+        done.append(name)
+
+    monkeypatch.setattr(settling, "_step", fail_after_three)
+    with pytest.raises(RuntimeError):
+        settling.settle()
+    monkeypatch.undo()
+    check(store, 1, {"1": "wrapper", "2": "wrapper"})

@@ -21,6 +21,15 @@ Confirm = Callable[[bytes, str], bool]
 
 
 @dataclass(frozen=True, slots=True)
+class Destination:
+    """Where batches go: its name in the log, how to send, and how to ask whether a batch has arrived."""
+
+    name: str
+    send: Send
+    confirm: Confirm | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Sizes in spans, age in seconds; see the settings of the same names. ``batch_bytes`` bounds an encoded batch."""
 

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.guard import count, guarded, logger
 from otel_sessions.base.values import FlushResult
-from otel_sessions.delivery.batch import Confirm, Encode, Limits, Recipe, Send, Stage
+from otel_sessions.delivery.batch import Confirm, Destination, Encode, Limits, Recipe, Send, Stage
 from otel_sessions.delivery.batcher import Batcher
 from otel_sessions.delivery.intake import Intake
 from otel_sessions.delivery.ledger import Ledger
@@ -60,12 +60,10 @@ class Delivery(SpanProcessor):
     ) -> None:
         if spool is not None and encode is None:
             raise ValueError("a spool keeps bytes: give encode")
-        self._destination = destination
-        self._send = send
+        self._destination = Destination(destination, send, confirm)
         self._limits = limits or Limits()
         self._recipe = Recipe(self._limits, stages, encode)
         self._place = spool
-        self._confirm = confirm
         self._closed = False
         self._ended = False
         self._reset()
@@ -80,7 +78,7 @@ class Delivery(SpanProcessor):
         intake = Intake(self._limits.queue_size)
         ledger = Ledger(intake)
         outbox = Outbox(ledger, Spool(self._place) if self._place else None, self._limits)
-        sender = Sender(self._destination, ledger, outbox, self._send, self._confirm)
+        sender = Sender(self._destination, ledger, outbox)
         batcher = Batcher(self._recipe, ledger, outbox, sender.wake)
         self._parts = _Parts(intake, ledger, outbox, batcher, sender)
 
@@ -135,7 +133,12 @@ class Delivery(SpanProcessor):
         with guarded("shutdown"):
             parts.batcher.drain()
             if lost := parts.outbox.close("shutdown"):
-                count("dropped.shutdown", "otel-sessions: %d spans for %s dropped (shutdown)", lost, self._destination)
+                count(
+                    "dropped.shutdown",
+                    "otel-sessions: %d spans for %s dropped (shutdown)",
+                    lost,
+                    self._destination.name,
+                )
         self._ended = True
         self._report_end()
 
@@ -192,12 +195,12 @@ class Delivery(SpanProcessor):
             logger.warning(
                 "otel-sessions: of %d spans for %s %d were dropped: %s",
                 made,
-                self._destination,
+                self._destination.name,
                 result.dropped,
                 reasons,
             )
         if result.pending_disk:
-            logger.info("otel-sessions: %d spans for %s stay in the spool", result.pending_disk, self._destination)
+            logger.info("otel-sessions: %d spans for %s stay in the spool", result.pending_disk, self._destination.name)
 
 
 def push(
@@ -216,7 +219,7 @@ def push(
     spool.adopt()
     ledger = Ledger(Intake(0))
     outbox = Outbox(ledger, spool)
-    sender = Sender(place.store, ledger, outbox, send, confirm)
+    sender = Sender(Destination(place.store, send, confirm), ledger, outbox)
     with suppress_instrumentation():
         while sender.send_next(attempts=_PUSH_ATTEMPTS) and not sender.failing:
             if report is not None:

@@ -82,6 +82,11 @@ class Ledger:
         return len(self._intake)
 
     @property
+    def batched(self) -> int:
+        """Spans of this process in batches that wait to be sent, or nearly."""
+        return self._spans[MEMORY] + self._spans[DISK]
+
+    @property
     def on_disk(self) -> int:
         """Spans of this process in the spool."""
         return self._spans[DISK]

@@ -36,7 +36,7 @@ class Outbox:
     def __init__(self, ledger: Ledger, spool: Spool | None, limits: Limits | None = None) -> None:
         self._ledger = ledger
         self._spool = spool
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
         self._memory: dict[str, Batch] = {}
         self._in_hand: Batch | None = None
         self._adrift = False
@@ -62,7 +62,7 @@ class Outbox:
         self._rescue()
         self._in_hand = self._first_in_memory()
         if self._in_hand is None and self._all_deleted():
-            self._in_hand = self._on_disk(lambda spool: spool.next(self._limits), None)
+            self._in_hand = self._on_disk(lambda spool: spool.next(self.limits), None)
         return self._in_hand
 
     def attempted(self, batch: Batch) -> Batch:
@@ -153,7 +153,7 @@ class Outbox:
             joined, spans, size = [first], first.spans, len(first.body)
             for batch in waiting:
                 spans, size = spans + batch.spans, size + len(batch.body)
-                if batch.attempts or spans > self._limits.batch_size or size > self._limits.batch_bytes:
+                if batch.attempts or spans > self.limits.batch_size or size > self.limits.batch_bytes:
                     break
                 joined.append(batch)
             for batch in joined[1:]:

@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
 from recorded_spans import SECOND, START, call, span
 
 from otel_sessions.base import names
@@ -22,6 +21,7 @@ from otel_sessions.store import Again, PriceChange, Store, open_store
 BEGIN = datetime.fromtimestamp(START / SECOND, UTC)
 GPT_4O = Decimal("0.000350000000")
 """100 tokens in, 10 out, at $2.50 and $10 per million."""
+BOOK = [*rows_for("openai", "gpt-4o-2024-08-06"), *rows_for("openai", "gpt-4o")]
 
 
 @pytest.fixture
@@ -34,8 +34,17 @@ def store() -> Iterator[Store]:
 @pytest.fixture
 def book(store: Store) -> Store:
     """A store whose price book knows gpt-4o by both of its names."""
-    store.add_prices([*rows_for("openai", "gpt-4o-2024-08-06"), *rows_for("openai", "gpt-4o")], book_version())
+    store.add_prices(BOOK, book_version())
     return store
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Store]:
+    """The same for tests that change no price and have a session each."""
+    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
+        opened.migrate()
+        opened.add_prices(BOOK, book_version())
+        yield opened
 
 
 def user_row(**changed: Any) -> PriceRow:
@@ -49,11 +58,12 @@ def costs(store: Store) -> list[tuple[Decimal | None, str, str]]:
     return [(c.cost_usd, c.cost_status, c.cost_source) for c in store.reader().calls("s1")]
 
 
-def priced(store: Store, span: ReadableSpan) -> tuple[Decimal | None, str]:
-    """Cost and status of the call of ``span``, inserted alone."""
-    store.insert([span], uuid.uuid4().hex)
-    [(amount, status, _)] = costs(store)
-    return amount, status
+def priced(store: Store, **given: Any) -> tuple[Decimal | None, str]:
+    """Cost and status of the call, in a session of its own."""
+    session = uuid.uuid4().hex
+    store.insert([call(session=session, **given)], session)
+    [found] = store.reader().calls(session)
+    return found.cost_usd, found.cost_status
 
 
 def test_a_span_from_elsewhere_is_priced_like_ours(book: Store) -> None:
@@ -93,13 +103,13 @@ def test_a_service_tier_keeps_its_own_price(book: Store) -> None:
     """A price of the user's own for the standard tier says nothing about the priority tier."""
     book.replace_prices([user_row()], 1)
     october = (datetime(2026, 11, 1, tzinfo=UTC) - BEGIN).total_seconds()
-    on_priority = call(start=october, more={names.RESPONSE_SERVICE_TIER: "priority"})
-    assert priced(book, on_priority) == (Decimal("0.000595"), "priced")
+    on_priority = {names.RESPONSE_SERVICE_TIER: "priority"}
+    assert priced(book, start=october, more=on_priority) == (Decimal("0.000595"), "priced")
 
 
-def test_the_requested_model_prices_a_call_whose_answer_names_a_deployment(book: Store) -> None:
+def test_the_requested_model_prices_a_call_whose_answer_names_a_deployment(shared: Store) -> None:
     """The model that answered has no row, the one asked for has."""
-    assert priced(book, call(more={names.RESPONSE_MODEL: "my-deployment"})) == (GPT_4O, "priced")
+    assert priced(shared, more={names.RESPONSE_MODEL: "my-deployment"}) == (GPT_4O, "priced")
 
 
 @pytest.mark.parametrize(
@@ -119,14 +129,14 @@ def test_the_requested_model_prices_a_call_whose_answer_names_a_deployment(book:
     ],
     ids=str,
 )
-def test_usage_that_cannot_be_right_has_no_price(book: Store, more: dict[str, Any]) -> None:
+def test_usage_that_cannot_be_right_has_no_price(shared: Store, more: dict[str, Any]) -> None:
     """Parts larger than their whole, no input, absurd numbers, unknown names: no amount, and never zero."""
-    assert priced(book, call(more=more)) == (None, "unpriced")
+    assert priced(shared, more=more) == (None, "unpriced")
 
 
-def test_nothing_known_is_not_a_missing_price(book: Store) -> None:
+def test_nothing_known_is_not_a_missing_price(shared: Store) -> None:
     """Without tokens there is nothing to price."""
-    assert priced(book, call(input_tokens=None, output_tokens=None)) == (None, "no_usage")
+    assert priced(shared, input_tokens=None, output_tokens=None) == (None, "no_usage")
 
 
 def test_a_batch_that_arrives_twice_is_priced_once(book: Store) -> None:

@@ -28,13 +28,22 @@ from otel_sessions.store.dsn import parse
 from otel_sessions.store.migrate import FileState, migrate, schema_state
 from otel_sessions.store.pricing import add_prices, replace_prices
 from otel_sessions.store.reader import Reader
-from otel_sessions.store.records import CallRow, PriceChange, SessionRow, StepRow, Table, UnpricedRow
+from otel_sessions.store.records import (
+    AttributeRow,
+    CallRow,
+    Outcome,
+    PriceChange,
+    SessionRow,
+    StepRow,
+    Table,
+    UnpricedRow,
+)
 from otel_sessions.store.repricing import Again, compare, reprice
 from otel_sessions.store.settling import Settling
 
 __all__ = [
-    "Again", "CallRow", "FileState", "PriceChange", "Reader", "SessionRow", "StepRow", "Store", "Table", "UnpricedRow",
-    "open_store",
+    "Again", "AttributeRow", "CallRow", "FileState", "Outcome", "PriceChange", "Reader", "SessionRow", "StepRow", "Store",
+    "Table", "UnpricedRow", "open_store",
 ]  # fmt: skip
 
 _INSERT_SETTINGS = {

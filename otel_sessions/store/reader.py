@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from otel_sessions.base.errors import NotFoundError, SettingError, StoreError
 from otel_sessions.base.price import CONDITIONS, PRICES, PriceRow
 from otel_sessions.store.connection import Connection
-from otel_sessions.store.records import CallRow, SessionRow, StepRow, Table, UnpricedRow
+from otel_sessions.store.records import AttributeRow, CallRow, Outcome, SessionRow, StepRow, Table, UnpricedRow
 from otel_sessions.store.settling import Settling
 
 ORDERS = ("started_at", "cost_usd", "wall_seconds", "llm_seconds", "calls", "errors", "total_tokens")
@@ -91,6 +91,13 @@ class Reader:
     def names_to_price(self) -> list[tuple[str, str]]:
         """Provider and model of everything that the price book should know."""
         return [(provider, model) for provider, model in self._connection.query(_sql("names_to_price")).result_rows]
+
+    def explain(self, span_id: str) -> tuple[Outcome | None, list[AttributeRow]]:
+        """What became of the span (16 hex digits), and which of its attributes fed which column; nothing if unknown."""
+        self._settling.before_reading()
+        outcomes = self._connection.query(_sql("outcome"), {"span_id": span_id}).result_rows
+        result = self._connection.query(_sql("explain"), {"span_id": span_id})
+        return Outcome(*outcomes[0]) if outcomes else None, [AttributeRow(*row) for row in result.result_rows]
 
     def query(self, sql: str, limit: int | None = None) -> Table:
         """The result of any SELECT, at most ``limit`` rows of it. The engine refuses what would write."""

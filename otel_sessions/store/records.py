@@ -114,6 +114,30 @@ class CallRow:
 
 
 @dataclass(frozen=True, slots=True)
+class AttributeRow:
+    """An attribute of a span, the column of ``llm_calls`` that it feeds, and its outcome.
+
+    ``used``, ``passed over`` (another attribute is believed more), ``empty`` or ``not read``.
+    """
+
+    trace_id: str
+    column: str
+    attribute: str
+    value: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a span: ``counted``, or why it is not, and the span that counts instead."""
+
+    outcome: str
+    session_id: str
+    session_source: str
+    superseded_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """The result of any query: column names, their ClickHouse types, and the rows."""
 

@@ -13,7 +13,7 @@ from recorded_spans import call
 
 from otel_sessions.base.errors import SchemaError
 from otel_sessions.store import CallRow, SessionRow, StepRow, Store, open_store
-from otel_sessions.store.migrate import schema_files, view_files
+from otel_sessions.store.migrate import _RETAINED, schema_files, view_files
 
 DOCS = Path(__file__).parent.parent / "docs" / "schema.md"
 RECORDS = {"sessions": SessionRow, "session_steps": StepRow, "session_calls": CallRow}
@@ -60,7 +60,7 @@ def test_a_database_newer_than_the_package_is_refused(empty: Store) -> None:
 def test_retention_is_set_changed_and_removed(empty: Store) -> None:
     """The TTL of every table follows the setting; 0 keeps all."""
     sql = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND create_table_query LIKE '%toIntervalDay({})%'"
-    for days, tables in ((30, 6), (30, 6), (7, 6), (0, 0)):
+    for days, tables in ((30, len(_RETAINED)), (30, len(_RETAINED)), (7, len(_RETAINED)), (0, 0)):
         empty.migrate(retention_days=days)
         assert empty.reader().query(sql.format(days or 7)).rows == [(tables,)]
     empty.insert([call()], "a")

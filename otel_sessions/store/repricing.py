@@ -25,7 +25,9 @@ _PRICING = "008_model_prices.sql"
 _KEY = "reinterpretAsUInt128(sipHash128(session_id, trace_id, span_id, started_at))"
 _MONTHS = """
 SELECT DISTINCT toDateTime(toStartOfMonth(started_at, 'UTC'), 'UTC') AS month FROM llm_calls
-WHERE started_at >= {since:DateTime64(9, 'UTC')} AND started_at < {until:DateTime64(9, 'UTC')} ORDER BY month
+WHERE started_at >= {since:DateTime64(9, 'UTC')} AND started_at < {until:DateTime64(9, 'UTC')}
+    AND ({session_id:Nullable(String)} IS NULL OR session_id = {session_id:Nullable(String)})
+ORDER BY month
 """
 _UNFINISHED = "SELECT DISTINCT run FROM repricing ORDER BY run"
 _LOOK_UP = "INSERT INTO repriced SELECT key, cost_usd, cost_status, cost_source FROM repricing WHERE run = {run:String}"
@@ -80,7 +82,7 @@ def compare(connection: Connection, again: Again) -> list[PriceChange]:
 def reprice(connection: Connection, again: Again, report: Callable[[str], object], *, resume: bool) -> None:
     """Write the new costs, month by month."""
     _finish_earlier(connection, resume=resume)
-    months = connection.query(_MONTHS, {"since": again.since, "until": again.until}).result_rows
+    months = connection.query(_MONTHS, again.parameters).result_rows
     for (month,) in months:
         report(f"{month:%Y-%m}")
         following = (month + timedelta(days=32)).replace(day=1)
@@ -111,8 +113,10 @@ def _finish(connection: Connection, run: str) -> None:
         f"{column} = joinGet('{database}.repriced', '{column}', {_KEY})"
         for column in ("cost_usd", "cost_status", "cost_source")
     )
+    # The ids of the sessions find the parts of the table; the key finds the calls.
     connection.command(
-        f"ALTER TABLE llm_calls UPDATE {assignments} WHERE {_KEY} IN (SELECT key FROM repriced) SETTINGS mutations_sync = 2"  # noqa: S608 - names of ours
+        f"ALTER TABLE llm_calls UPDATE {assignments} WHERE session_id IN (SELECT session_id FROM repricing) "  # noqa: S608 - names of ours
+        f"AND {_KEY} IN (SELECT key FROM repriced) SETTINGS mutations_sync = 2"
     )
     connection.command(
         _statement("reprice_correct"),

@@ -169,6 +169,14 @@ def test_the_registry_brings_each_model_once() -> None:
     assert added == [["gpt-4o", "gpt-4o-2024-08-06"]]
 
 
+def test_names_that_someone_makes_up_are_not_kept() -> None:
+    """A name of a megabyte is no model; the registry forgets it at once."""
+    registry = PriceRegistry(lambda rows, version: pytest.fail("nothing to add"))
+    registry.priced(call(more={names.RESPONSE_MODEL: "x" * 2**20, names.REQUEST_MODEL: None}))
+    registry.publish()
+    assert registry._names == {}
+
+
 def test_a_store_that_is_away_is_asked_again() -> None:
     """The batch waits for its prices as it waits for its store; any other failure does not hold it up."""
     answers: list[Exception | None] = [StoreUnavailableError("away"), StoreError("no table"), None]

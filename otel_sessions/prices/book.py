@@ -29,13 +29,15 @@ from genai_prices.types import (
     TieredPrices,
     TimeOfDateConstraint,
 )
+from genai_prices.update_prices import DEFAULT_UPDATE_URL
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from otel_sessions.base.errors import OtelSessionsError
 from otel_sessions.base.price import ALWAYS, PRICES, TOKEN_PRICES, PriceRow
 
 _MILLION = 1_000_000
-_MAX_NAME = 256
+LONGEST_NAME = 256
+"""Characters. Nothing longer is the name of a provider or a model."""
 
 # genai-prices' id of a provider, by how the names begin that it does not match itself. The first that fits counts.
 _PROVIDERS = (
@@ -68,6 +70,8 @@ def rows_for(provider: str, model: str) -> tuple[PriceRow, ...]:
 
     What wins for a call comes first, see :func:`in_force`. Takes some milliseconds the first time a name is seen.
     """
+    if max(len(provider), len(model)) > LONGEST_NAME:
+        return ()
     # An update that the application fetched is a new snapshot.
     return _rows_for(id(data_snapshot.get_snapshot()), provider, model)
 
@@ -81,14 +85,14 @@ def book_version() -> int:
     return sum(part * 1000**place for place, part in enumerate(reversed(parts)))
 
 
-def fetch_book() -> str:
+def fetch_book(url: str = DEFAULT_UPDATE_URL) -> str:
     """Take the newest prices from genai-prices' repository (GitHub) into use in this process; return their edition.
 
     Raises :class:`OtelSessionsError` if they cannot be had.
     """
     with suppress_instrumentation():
         try:
-            snapshot = genai_prices.UpdatePrices().fetch()
+            snapshot = genai_prices.UpdatePrices(url=url).fetch()
         except Exception as error:
             raise OtelSessionsError(f"the prices could not be fetched: {error or type(error).__name__}") from error
     data_snapshot.set_custom_snapshot(snapshot)
@@ -103,7 +107,7 @@ def _edition() -> str:
 
 @lru_cache(maxsize=4096)
 def _rows_for(_snapshot: int, provider: str, model: str) -> tuple[PriceRow, ...]:
-    found = _find(provider, model) if len(provider) <= _MAX_NAME and len(model) <= _MAX_NAME else None
+    found = _find(provider, model)
     if found is None:
         return ()
     source = f"{_edition()} {found.provider.id}/{found.model.id}"

@@ -11,7 +11,7 @@ from otel_sessions.base import names
 from otel_sessions.base.errors import StoreUnavailableError
 from otel_sessions.base.guard import count
 from otel_sessions.base.price import PriceRow
-from otel_sessions.prices.book import book_version, rows_for
+from otel_sessions.prices.book import LONGEST_NAME, book_version, rows_for
 from otel_sessions.prices.costs import priced
 
 AddPrices = Callable[[Sequence[PriceRow], int], object]
@@ -35,9 +35,11 @@ class PriceRegistry:
         result = priced(span)
         if result is not span and len(self._names) < _MOST_NAMES:
             attributes = result.attributes or {}
+            provider = str(attributes.get(names.PROVIDER) or "")
             for key in (names.RESPONSE_MODEL, names.REQUEST_MODEL):
-                if model := attributes.get(key):
-                    self._names.setdefault((str(attributes.get(names.PROVIDER) or ""), str(model)))
+                model = str(attributes.get(key) or "")
+                if model and max(len(model), len(provider)) <= LONGEST_NAME:
+                    self._names.setdefault((provider, model))
         return result
 
     def publish(self) -> None:

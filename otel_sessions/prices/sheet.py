@@ -18,12 +18,12 @@ from typing import Any
 
 from otel_sessions.base.errors import PriceFileError
 from otel_sessions.base.price import ALWAYS, CONDITIONS, PRICES, PriceRow
+from otel_sessions.prices.book import LONGEST_NAME
 
 COLUMNS = (*CONDITIONS, *PRICES, "source")
 _REQUIRED = ("provider", "model")
 _LARGEST_PRICE = 100_000
 _MAX_DECIMALS = 18
-_MAX_NAME = 256
 _LATEST = datetime(2106, 1, 1, tzinfo=UTC)
 
 # What a kind of token costs where the file does not say, as with genai-prices: what the more general kind does. Where
@@ -151,8 +151,8 @@ def _value(column: str, value: str) -> Any:
         return _second(value)
     if column == "tier_start":
         return _count(value)
-    if len(value) > _MAX_NAME:
-        raise ValueError(f"longer than {_MAX_NAME} characters")
+    if len(value) > LONGEST_NAME:
+        raise ValueError(f"longer than {LONGEST_NAME} characters")
     return value
 
 

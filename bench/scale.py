@@ -9,11 +9,13 @@ run; `--random-ids` uses session ids that say nothing of the time, the worst cas
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,15 @@ DAYS = 30
 FIRST_DAY = datetime(2026, 6, 1, tzinfo=UTC)
 CALLS_PER_SESSION = 12
 TARGETS_MS = {"sessions of a day by cost": 50, "session_steps": 20, "session_calls": 20, "path_templates": 200}
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Milliseconds: median and best on the clock, and the median of the CPU's work, which others on the machine change less."""
+
+    median: float
+    best: float
+    work: float
 
 
 def fill(store: Store, calls: int, *, random_ids: bool) -> None:
@@ -46,8 +57,8 @@ def fill(store: Store, calls: int, *, random_ids: bool) -> None:
     print()
 
 
-def measure(store: Store, rounds: int) -> dict[str, float]:
-    """Median milliseconds of each query."""
+def measure(store: Store, rounds: int) -> dict[str, Times]:
+    """How long each query takes."""
     reader = store.reader()
     days = [FIRST_DAY + timedelta(days=number * 7 % DAYS) for number in range(rounds)]
     ids = [reader.sessions(since=day, until=day + timedelta(hours=1), limit=1)[0].session_id for day in days]
@@ -66,28 +77,30 @@ def measure(store: Store, rounds: int) -> dict[str, float]:
         return reader.query(f"SELECT * FROM path_templates WHERE session_name = 'workflow-{number % 10}'")
 
     return {
-        "sessions of a day by cost": median(top_of, days),
-        "  the same as plain SQL on the view": median(top_in_sql_of, days),
-        "sessions, one": median(reader.session, ids),
-        "session_steps": median(reader.steps, ids),
-        "session_calls": median(reader.calls, ids),
-        "path_templates": median(templates_of, list(range(rounds))),
-        "session_names": median(lambda _: reader.query("SELECT * FROM session_names"), list(range(3))),
-        "model_usage": median(lambda _: reader.query("SELECT * FROM model_usage"), list(range(3))),
+        "sessions of a day by cost": times_of(top_of, days),
+        "  the same as plain SQL on the view": times_of(top_in_sql_of, days),
+        "sessions, one": times_of(reader.session, ids),
+        "session_steps": times_of(reader.steps, ids),
+        "session_calls": times_of(reader.calls, ids),
+        "path_templates": times_of(templates_of, list(range(rounds))),
+        "session_names": times_of(lambda _: reader.query("SELECT * FROM session_names"), list(range(3))),
+        "model_usage": times_of(lambda _: reader.query("SELECT * FROM model_usage"), list(range(3))),
     }
 
 
-def median(query: Callable[[Any], object], keys: list[Any]) -> float:
-    """Median milliseconds of ``query`` over ``keys``, after one call that does not count."""
+def times_of(query: Callable[[Any], object], keys: list[Any]) -> Times:
+    """How long ``query`` takes over ``keys``, after one call that does not count."""
     query(keys[0])
-    return statistics.median(timed(query, key) for key in keys)
+    taken = [timed(query, key) for key in keys]
+    waited, worked = zip(*taken, strict=True)
+    return Times(statistics.median(waited), min(waited), statistics.median(worked))
 
 
-def timed(query: Callable[[Any], object], key: object) -> float:
-    """Milliseconds of one call."""
-    began = time.perf_counter()
+def timed(query: Callable[[Any], object], key: object) -> tuple[float, float]:
+    """Milliseconds of one call: on the clock, and of all the process's threads."""
+    began, worked = time.perf_counter(), time.process_time()
     query(key)
-    return (time.perf_counter() - began) * 1000
+    return (time.perf_counter() - began) * 1000, (time.process_time() - worked) * 1000
 
 
 def describe(store: Store, folder: Path) -> None:
@@ -115,9 +128,10 @@ def main() -> None:
         if store.migrate():
             fill(store, given.calls, random_ids=given.random_ids)
         describe(store, folder)
-        for name, milliseconds in measure(store, given.rounds).items():
-            target = f"target {TARGETS_MS[name]} ms" if name in TARGETS_MS else ""
-            print(f"{name:38} {milliseconds:8.1f} ms  {target}")
+        print(f"{'milliseconds':36} {'median':>8} {'best':>8} {'CPU':>8}   load {os.getloadavg()[0]:.1f}")
+        for name, times in measure(store, given.rounds).items():
+            target = f"target {TARGETS_MS[name]}" if name in TARGETS_MS else ""
+            print(f"{name:36} {times.median:8.1f} {times.best:8.1f} {times.work:8.1f}   {target}")
 
 
 if __name__ == "__main__":

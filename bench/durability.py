@@ -154,7 +154,7 @@ def kills(rounds: int) -> bool:
             ended += mine
             due |= {name for name, at in mine if killed - at > AGE_SECONDS}
         here.proxy.away = False
-        last_line(here.host("recover", 0, 60, "last"))
+        last_line(here.host("recover", 0, 600, "last"))
         rows = here.ask("SELECT SpanName, count() FROM otel_traces WHERE SpanKind = 'Client' GROUP BY SpanName")
         arrived = {str(name): int(spans) for name, spans in rows}
         counts = here.counts()

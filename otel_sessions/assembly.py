@@ -193,6 +193,7 @@ def _deliveries(wanted: Settings, store: Store | None) -> tuple[Delivery, ...]:
                 encode=store.encode,
                 spool=place,
                 confirm=sender.confirm,
+                numbered=True,
             )
         )
     if wanted.otlp_endpoint is not None:

@@ -73,6 +73,14 @@ SUPERSEDED_BY: Final = "otel_sessions.superseded_by"
 BODY_END: Final = "otel_sessions.response.end"
 """How the response body ended: ``complete``, ``closed``, ``failed``, ``cancelled``, ``abandoned`` or ``none``."""
 
+# Completeness: what a process made of a session, so that a reader can tell whether all of it arrived
+PROCESS: Final = "otel_sessions.process"
+"""Names the process that made the span, anew for each."""
+SEQUENCE: Final = "otel_sessions.sequence"
+"""Number of the span among those of its session and process, from 1."""
+END: Final = "otel_sessions.end"
+"""``True`` on the span with which a process ended a session."""
+
 # Content, only when the user asked for it
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"

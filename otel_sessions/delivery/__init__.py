@@ -13,6 +13,7 @@
 batch      what travels: a token, a body, how many spans
 intake     the bounded queue, the only code that runs on the host's threads
 cutting    gigantic attribute values
+numbering  which span of its session and process each is
 batcher    the batching thread
 outbox     what waits to be sent, on disk or in memory
 spool      batches on disk, shared by processes; database, owners: its file, and whose batches are whose

@@ -41,11 +41,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How spans become a batch: the stages each passes, the encoding (None: batches are spans), the limits."""
+    """How spans become a batch: the stages each passes, the encoding (None: batches are spans), the limits.
+
+    ``numbered`` spans say which of their session and process they are.
+    """
 
     limits: Limits
     stages: tuple[Stage, ...] = ()
     encode: Encode | None = None
+    numbered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -12,6 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from otel_sessions.base.guard import count
 from otel_sessions.delivery.batch import Batch, Recipe
 from otel_sessions.delivery.ledger import MEMORY, Ledger
+from otel_sessions.delivery.numbering import Numbering
 from otel_sessions.delivery.outbox import Outbox
 
 _YIELD_EVERY = 8
@@ -31,8 +33,12 @@ class Batcher:
         self._outbox = outbox
         self._ready = ready
         self._instance = uuid.uuid4().hex
+        numbering = Numbering(self._instance) if recipe.numbered else None
+        self._numbering = numbering
+        self._stages = (*recipe.stages, numbering.number) if numbering else recipe.stages
         self._made = 0
         self._reported = 0
+        self._skipped: Counter[str | None] = Counter()
         self._wake = threading.Event()
         self._busy = threading.Lock()
         self._closed = False
@@ -58,6 +64,7 @@ class Batcher:
         """Make batches of all that waits in the queue."""
         with self._busy:
             while spans := self._ledger.take(self._limits.batch_size):
+                self._skip_refused()
                 for batch in self._batches(self._all_staged(spans)):
                     self._outbox.put(batch)
                     self._ready()
@@ -74,7 +81,7 @@ class Batcher:
         return done
 
     def _staged(self, span: ReadableSpan) -> ReadableSpan:
-        for stage in self._recipe.stages:
+        for stage in self._stages:
             try:
                 span = stage(span)
             except Exception:  # noqa: BLE001 - a span without its price is worth more than no span
@@ -104,6 +111,17 @@ class Batcher:
         middle = len(spans) // 2
         yield from self._encoded(spans[:middle])
         yield from self._encoded(spans[middle:])
+
+    def _skip_refused(self) -> None:
+        if self._numbering is None or not self._ledger.refused("queue_full"):
+            return
+        refused = self._ledger.refused_of()
+        for session, spans in (refused - self._skipped).items():
+            if session is None:
+                self._numbering.doubt()
+            else:
+                self._numbering.skip(session, spans)
+        self._skipped = refused
 
     def _report_refused(self) -> None:
         refused = self._ledger.refused("queue_full")

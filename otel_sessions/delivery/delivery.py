@@ -43,6 +43,7 @@ class Delivery(SpanProcessor):
 
     ``destination`` names it in the log. ``send`` gets spans, or with ``encode`` its bytes. ``spool`` keeps batches on
     disk until they are sent, and needs ``encode``. ``confirm`` is asked before a batch is sent again long after.
+    ``numbered`` spans carry their number, for the view ``session_completeness``.
     The threads start with the first span, or at once if the spool holds something. A forked child starts empty, with
     threads of its own, and leaves the parent's spans to the parent.
     """
@@ -57,12 +58,13 @@ class Delivery(SpanProcessor):
         encode: Encode | None = None,
         spool: SpoolPlace | None = None,
         confirm: Confirm | None = None,
+        numbered: bool = False,
     ) -> None:
         if spool is not None and encode is None:
             raise ValueError("a spool keeps bytes: give encode")
         self._destination = Destination(destination, send, confirm)
         self._limits = limits or Limits()
-        self._recipe = Recipe(self._limits, stages, encode)
+        self._recipe = Recipe(self._limits, stages, encode, numbered)
         self._place = spool
         self._closed = False
         self._ended = False
@@ -89,7 +91,7 @@ class Delivery(SpanProcessor):
             return
         parts = self._parts
         if self._closed:
-            parts.intake.refuse("closed")
+            parts.intake.refuse(span, "closed")
             return
         waiting = parts.intake.offer(span)
         if not self._threads:

@@ -55,6 +55,10 @@ class Ledger:
         """Spans that the queue did not take."""
         return self._intake.refused()[reason]
 
+    def refused_of(self) -> Counter[str | None]:
+        """Spans that the queue did not take, by session."""
+        return self._intake.refused_of()
+
     def drop_waiting(self, reason: str) -> None:
         """What is still in the queue is lost."""
         with self._changed:

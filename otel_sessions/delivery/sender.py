@@ -38,11 +38,11 @@ class Sender:
         """Send until closed."""
         while not self._closed:
             started = time.monotonic()
-            if self.send_next():
-                self._rest(started, time.monotonic() - started)
-            else:
+            if (batch := self.send_next()) is None:
                 self._wake.wait(_IDLE_SECONDS if self._outbox.durable else None)
                 self._wake.clear()
+            elif batch.own:
+                self._rest(started, time.monotonic() - started)
 
     def wake(self) -> None:
         """There is something to send, or no time to wait."""
@@ -63,12 +63,12 @@ class Sender:
         """The last attempt failed."""
         return self._failures > 0
 
-    def send_next(self, attempts: int = _ATTEMPTS_IN_A_ROW) -> bool:
-        """Send the batch whose turn it is, in at most ``attempts`` attempts; False if none waits."""
+    def send_next(self, attempts: int = _ATTEMPTS_IN_A_ROW) -> Batch | None:
+        """Send the batch whose turn it is, in at most ``attempts`` attempts, and return it; None if none waits."""
         self._outbox.upkeep()
         batch = self._outbox.next()
         if batch is None:
-            return False
+            return None
         for _ in range(attempts):
             self._outbox.upkeep()
             tried = self._outbox.attempted(batch)
@@ -85,7 +85,7 @@ class Sender:
             if not self._pause():
                 break
             batch = tried
-        return True
+        return batch
 
     def _rest(self, started: float, took: float) -> None:
         """Let short batches gather: an insert costs the store about the same whatever its length.

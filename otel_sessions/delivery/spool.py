@@ -27,11 +27,10 @@ _MAX_REVIVALS = 3
 
 _PUT = """INSERT INTO batches (token, spans, bytes, created, maker, owner, attempts, attempted_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
-_NEXT = """SELECT token, spans, maker, attempts, attempted_at, body FROM batches JOIN bodies USING (id)
+_NEXT = """SELECT token, spans, maker, adopted, attempts, attempted_at, body FROM batches JOIN bodies USING (id)
     WHERE owner = ? ORDER BY adopted, attempts, batches.id LIMIT 1"""
 _ALIKE = """SELECT id, spans, body FROM batches JOIN bodies USING (id)
-    WHERE owner = ? AND adopted = ? AND attempts = 0 AND maker = (SELECT maker FROM batches WHERE token = ?)
-    ORDER BY batches.id"""
+    WHERE owner = ? AND adopted = ? AND attempts = 0 ORDER BY batches.id"""
 _BURY = """INSERT INTO dead SELECT id, token, spans, bytes, created, maker, ?, revivals, ?, ?
     FROM batches WHERE token = ?"""
 _DELETE_BODY = """DELETE FROM bodies WHERE id = (SELECT id FROM batches WHERE token = ?)"""
@@ -121,18 +120,18 @@ class Spool:
             found = connection.execute(_NEXT, (self._owner,)).fetchone() if self._owner else None
         if found is None:
             return None
-        token, spans, maker, attempts, attempted_at, packed = found
+        token, spans, maker, adopted, attempts, attempted_at, packed = found
         body = lz4.frame.decompress(packed)
         batch = Batch(token, spans, body, True, maker == self._owner, attempts, attempted_at)
         if attempts or most is None or spans >= most.batch_size:
             return batch
         with suppress(SpoolError):
-            return self._joined(batch, most)
+            return self._joined(batch, adopted, most)
         return batch
 
-    def _joined(self, first: Batch, most: Limits) -> Batch:
+    def _joined(self, first: Batch, adopted: int, most: Limits) -> Batch:
         with self._database.change() as connection:
-            rows = connection.execute(_ALIKE, (self._owner, not first.own, first.token))
+            rows = connection.execute(_ALIKE, (self._owner, adopted))
             (head, spans, _), body, joined = next(rows), first.body, []
             for row, more, packed in rows:
                 part = lz4.frame.decompress(packed)

@@ -1,0 +1,69 @@
+"""Numbers the spans of each session, so that the store can tell whether all that a process made have arrived.
+
+A span that is dropped takes a number too: the gap shows. The step span of ``/``, which a process exports when it is done
+with a session, is the end marker; only step spans follow it.
+"""
+
+from __future__ import annotations
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from otel_sessions.base import names
+from otel_sessions.base.paths import ROOT
+
+_MAX_SESSIONS = 65_536
+
+
+class Numbering:
+    """Counts per session, for one process named ``process``. For one thread at a time.
+
+    When more sessions are open than it remembers it starts again under another name: numbers are never given twice.
+    """
+
+    def __init__(self, process: str) -> None:
+        self._process = process
+        self._name = process
+        self._restarts = 0
+        self._last: dict[str, int] = {}
+        self._is_sure = True
+
+    def number(self, span: ReadableSpan) -> ReadableSpan:
+        """``span`` with its process and number; as it is if it belongs to no session."""
+        attributes = span.attributes or {}
+        session = attributes.get(names.SESSION_ID)
+        if not isinstance(session, str):
+            return span
+        number = self._next(session, 1)
+        added: dict[str, str | int | bool] = {names.PROCESS: self._name, names.SEQUENCE: number}
+        if self._is_sure and attributes.get(names.STEP) is True and attributes.get(names.SESSION_PATH) == ROOT:
+            added[names.END] = True
+        return ReadableSpan(
+            name=span.name,
+            context=span.context,
+            parent=span.parent,
+            resource=span.resource,
+            attributes={**attributes, **added},
+            events=span.events,
+            links=span.links,
+            kind=span.kind,
+            status=span.status,
+            start_time=span.start_time,
+            end_time=span.end_time,
+            instrumentation_scope=span.instrumentation_scope,
+        )
+
+    def skip(self, session: str, spans: int) -> None:
+        """So many spans of ``session`` were dropped before they could be numbered."""
+        self._next(session, spans)
+
+    def doubt(self) -> None:
+        """Spans were dropped of which it is not known whose they were: no end is certain any more."""
+        self._is_sure = False
+
+    def _next(self, session: str, spans: int) -> int:
+        if session not in self._last and len(self._last) >= _MAX_SESSIONS:
+            self._restarts += 1
+            self._name = f"{self._process}.{self._restarts}"
+            self._last.clear()
+        last = self._last[session] = self._last.get(session, 0) + spans
+        return last

@@ -12,7 +12,7 @@ from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from msgspec.structs import astuple
+import msgspec
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Status, StatusCode
@@ -23,13 +23,12 @@ from otel_sessions.base.guard import caught
 from otel_sessions.capture import reaper
 from otel_sessions.capture.body import Body
 from otel_sessions.capture.content import Recorder
-from otel_sessions.capture.formats.wire import USAGE_NAMES, Answer, Endpoint, Usage, mapping, plain
+from otel_sessions.capture.formats.wire import Answer, Endpoint, mapping, plain
 
 BATCH = 64 * 1024
 """Bytes of a body that are kept before they are parsed, so that a chunk costs no more than an append."""
 
 _NO_TEXT = ("audio/", "image/", "video/")
-_USAGE_ATTRIBUTES = tuple(USAGE_NAMES.get(name) for name in Usage.__struct_fields__)
 
 
 class Exchange:
@@ -200,15 +199,13 @@ class Exchange:
         return found
 
     def _add_usage(self, found: dict[str, AttributeValue]) -> None:
-        cost = self._answer.cost
+        if self._answer.cost is not None:
+            found[names.COST] = self._answer.cost
         if raws := self._answer.usages or self._answer.spare:
             decoded, found[names.RAW_USAGE] = _merged(raws)
-            usage = self._endpoint.usage(decoded)
-            stated = zip(_USAGE_ATTRIBUTES, astuple(usage), strict=True)
-            found |= {name: value for name, value in stated if value is not None and name is not None}
-            cost = cost if usage.cost is None else usage.cost
-        if cost is not None:
-            found |= {names.COST: cost, names.COST_STATUS: "provided"}
+            found.update(msgspec.to_builtins(self._endpoint.usage(decoded)))
+        if names.COST in found:
+            found[names.COST_STATUS] = "provided"
 
 
 def _merged(raws: list[bytes]) -> tuple[Mapping[str, Any], str]:

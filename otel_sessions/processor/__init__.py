@@ -47,6 +47,8 @@ from otel_sessions.processor.steps import Origin, SpanStart, Step, StepLedger
 __all__ = ["SessionSpanProcessor"]
 
 _LOCK_SECONDS = 1.0
+_TOGETHER = 64
+"""Events that are applied in one go, unless one of them may make a step ready."""
 
 
 class SessionSpanProcessor(SpanProcessor):
@@ -96,9 +98,9 @@ class SessionSpanProcessor(SpanProcessor):
         """Note that ``span`` ended; export the steps that waited for it."""
         with guarded("processor.end"):
             key = _key(span.context)
-            # an event that waits may be this span's start, which another thread is about to apply
-            if self._ledger.knows(key) or self._events:
-                self._post(StepLedger.span_ended, key, span.end_time, time.monotonic())
+            # an event that waits may be this span's start
+            if self._events or self._ledger.knows(key):
+                self._note(StepLedger.span_ended, key, span.end_time, time.monotonic())
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Export the steps that have no open block or span. False if another thread was in the way for too long."""
@@ -123,12 +125,19 @@ class SessionSpanProcessor(SpanProcessor):
         processor = getattr(span, "_span_processor", None)
         origin = None if processor is None else Origin(processor, span.resource)
         start = SpanStart(session, _key(context), span.start_time or self._clock(), origin, link)
-        self._post(StepLedger.span_started, start, time.monotonic())
+        self._note(StepLedger.span_started, start, time.monotonic())
 
     def _on_block(self, session: Session, opened: bool) -> None:  # noqa: FBT001 - a listener's signature
         if step_context(session.id, session.path).trace_flags.sampled:
             event = StepLedger.block_opened if opened else StepLedger.block_closed
             self._post(event, session, self._clock(), time.monotonic())
+
+    def _note(self, event: Callable[..., None], *arguments: Any) -> None:
+        """Post an event that by itself makes no step ready: it may wait for others, which halves its cost."""
+        if self._watched and len(self._events) < _TOGETHER and not self._ledger.awaits_spans:
+            self._events.append((event, arguments))
+        else:
+            self._post(event, *arguments)
 
     def _post(self, event: Callable[..., None], *arguments: Any) -> None:
         self._events.append((event, arguments))

@@ -46,10 +46,32 @@ class Call(msgspec.Struct, frozen=True):
     parameters: Parameters = msgspec.field(default_factory=dict)
 
 
-class Usage(msgspec.Struct, frozen=True):
+_USAGE_NAMES: Mapping[str, str] = {
+    "input": names.INPUT_TOKENS,
+    "output": names.OUTPUT_TOKENS,
+    "cache_read": names.CACHE_READ_TOKENS,
+    "cache_write": names.CACHE_CREATION_TOKENS,
+    "cache_write_1h": names.CACHE_CREATION_1H_TOKENS,
+    "reasoning": names.REASONING_TOKENS,
+    "audio_input": names.AUDIO_INPUT_TOKENS,
+    "audio_output": names.AUDIO_OUTPUT_TOKENS,
+    "image_input": names.IMAGE_INPUT_TOKENS,
+    "image_output": names.IMAGE_OUTPUT_TOKENS,
+    "video_input": names.VIDEO_INPUT_TOKENS,
+    "video_output": names.VIDEO_OUTPUT_TOKENS,
+    "cached_audio": names.CACHED_AUDIO_TOKENS,
+    "cached_image": names.CACHED_IMAGE_TOKENS,
+    "web_searches": names.WEB_SEARCHES,
+    "service_tier": names.RESPONSE_SERVICE_TIER,
+    "speed": names.RESPONSE_SPEED,
+    "cost": names.COST,
+}
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True, rename=_USAGE_NAMES):
     """Tokens of one exchange. ``input`` includes cache reads and writes, ``output`` includes reasoning.
 
-    ``None`` is unknown, never 0. ``cache_write_1h`` is the part of ``cache_write`` that is kept for an hour, the
+    Its builtins are the span attributes that it stands for. ``None`` is unknown, never 0. ``cache_write_1h`` is the part of ``cache_write`` that is kept for an hour, the
     modalities are parts of ``input``, ``output`` and ``cache_read``.
     """
 
@@ -73,27 +95,6 @@ class Usage(msgspec.Struct, frozen=True):
     speed: str | None = None
     cost: float | None = None
     """USD, where the response itself says so."""
-
-
-USAGE_NAMES: Mapping[str, str] = {
-    "input": names.INPUT_TOKENS,
-    "output": names.OUTPUT_TOKENS,
-    "cache_read": names.CACHE_READ_TOKENS,
-    "cache_write": names.CACHE_CREATION_TOKENS,
-    "cache_write_1h": names.CACHE_CREATION_1H_TOKENS,
-    "reasoning": names.REASONING_TOKENS,
-    "audio_input": names.AUDIO_INPUT_TOKENS,
-    "audio_output": names.AUDIO_OUTPUT_TOKENS,
-    "image_input": names.IMAGE_INPUT_TOKENS,
-    "image_output": names.IMAGE_OUTPUT_TOKENS,
-    "video_input": names.VIDEO_INPUT_TOKENS,
-    "video_output": names.VIDEO_OUTPUT_TOKENS,
-    "cached_audio": names.CACHED_AUDIO_TOKENS,
-    "cached_image": names.CACHED_IMAGE_TOKENS,
-    "web_searches": names.WEB_SEARCHES,
-    "service_tier": names.RESPONSE_SERVICE_TIER,
-    "speed": names.RESPONSE_SPEED,
-}
 
 
 @dataclass(slots=True)

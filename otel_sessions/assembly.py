@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import uuid
@@ -30,7 +31,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from otel_sessions import capture
 from otel_sessions.base import settings
 from otel_sessions.base.errors import OtelSessionsError, StoreUnavailableError
-from otel_sessions.base.exits import at_exit
+from otel_sessions.base.exits import at_exit, come_first
 from otel_sessions.base.guard import count, guarded
 from otel_sessions.base.settings import Settings, masked
 from otel_sessions.base.values import FlushResult
@@ -144,11 +145,14 @@ at_exit(shutdown)
 
 def _assemble(wanted: Settings) -> _Running:
     provider = _provider(wanted)
+    disabled = settings.sdk_disabled()
     processor = SessionSpanProcessor(
-        step_idle_seconds=wanted.step_idle_seconds, max_sessions=wanted.max_sessions, tracer_provider=provider
+        step_idle_seconds=wanted.step_idle_seconds,
+        max_sessions=wanted.max_sessions,
+        tracer_provider=None if disabled else provider,
     )
-    store = None if wanted.store_dsn == "none" else open_store(wanted.store_dsn)
-    deliveries = _deliveries(wanted, store)
+    store = None if disabled or wanted.store_dsn == "none" else open_store(wanted.store_dsn)
+    deliveries = () if disabled else _deliveries(wanted, store)
     pipeline = _pipeline_of(provider)
     pipeline.parts = (processor, *deliveries)
     capture.instrument(provider, settings=wanted)
@@ -217,12 +221,16 @@ class StoreSender:
         self._store = store
         self._settings = wanted
         self._ready = not wanted.migrate
+        self._opened = False
 
     def send(self, block: bytes, token: str) -> None:
         """Insert ``block`` under ``token``."""
         self._prepare()
         self.prices.publish()
         self._store.insert_encoded(block, token)
+        if not self._opened:
+            self._opened = True
+            come_first()
 
     def confirm(self, block: bytes, _token: str) -> bool:
         """Whether ``block`` has arrived already."""
@@ -248,6 +256,24 @@ def _otlp_sender(endpoint: str) -> Send:
     return send
 
 
+# Parameters that carry keys or signatures, whatever stands around the word: ?key=, &api_key=, &X-Goog-Signature=.
+_SECRET = re.compile(r"(?i)([?&][^=&#]*(?:key|token|secret|password|sig|auth|credential|code)[^=&#]*=)[^&#]*")
+
+
+def _scrub(span: trace.Span, _request: Any) -> None:
+    """Take keys out of the URL that the HTTP instrumentation has recorded."""
+    with guarded("scrub"):
+        attributes = getattr(span, "attributes", None) or {}
+        for name in ("http.url", "url.full", "http.target", "url.query"):
+            url = attributes.get(name)
+            if isinstance(url, str) and "=" in url:
+                span.set_attribute(name, _SECRET.sub(r"\1REDACTED", url))
+
+
+async def _scrub_async(span: trace.Span, request: Any) -> None:
+    _scrub(span, request)
+
+
 def _instrument_http(provider: TracerProvider) -> None:
     """Service-to-service calls: HTTP spans and propagation. LLM requests suppress it while they run."""
     import opentelemetry.instrumentation.httpx as instrumentation
@@ -256,7 +282,7 @@ def _instrument_http(provider: TracerProvider) -> None:
         if find_spec(module) is not None:
             instrumentor = getattr(instrumentation, name)()
             if not instrumentor.is_instrumented_by_opentelemetry:
-                instrumentor.instrument(tracer_provider=provider)
+                instrumentor.instrument(tracer_provider=provider, request_hook=_scrub, async_request_hook=_scrub_async)
 
 
 class ClickHouseSpanExporter(SpanExporter):

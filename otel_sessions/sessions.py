@@ -85,7 +85,7 @@ class Block(Generic[S_co]):
             return cast("F", _around_async_generator(self._resolve, function))
         if inspect.isgeneratorfunction(function):
             return cast("F", _around_generator(self._resolve, function))
-        if inspect.iscoroutinefunction(function):
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
             return cast("F", _around_coroutine(self, function))
         return cast("F", _around_function(self, function))
 

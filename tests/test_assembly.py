@@ -217,9 +217,103 @@ def test_works_without_code_through_opentelemetry_instrument(tmp_path: Path) -> 
         from otel_sessions.store import open_store
         with open_store(sys.argv[1]) as store:
             print([(row.path, row.own_calls, row.calls) for row in store.reader().steps("s9")])
-            print(store.reader().query("SELECT count() FROM otel_traces WHERE SpanKind = 'Internal'").rows)
+            print(store.reader().query("SELECT count() FROM otel_traces WHERE SpanKind = 'Internal' AND ScopeName = 'otel_sessions'").rows)
         """,
         store,
     )
     assert "[('/', 0, 1), ('/x', 0, 1), ('/x/y', 1, 1)]" in out
     assert "[(3,)]" in out
+
+
+def test_what_ended_is_stored_when_the_program_just_ends(tmp_path: Path) -> None:
+    """Without shutdown(), after inserts have begun, nothing is lost at the end of the program."""
+    store = f"chdb://{tmp_path / 'store'}"
+    program(
+        """
+        import sys
+        otel_sessions.configure(store=sys.argv[1], batch_age_seconds=0.05)
+        with otel_sessions.session("s1"):
+            ask()
+        assert otel_sessions.flush(30).pending == 0
+        with otel_sessions.session("s2"):
+            ask()
+        """,
+        store,
+    )
+    out = program(
+        """
+        import sys
+        from otel_sessions.store import open_store
+        with open_store(sys.argv[1]) as store:
+            print(sorted(row.session_id for row in store.reader().sessions()))
+        """,
+        store,
+    )
+    assert "['s1', 's2']" in out
+
+
+def test_opentelemetry_switched_off_records_nothing(tmp_path: Path) -> None:
+    """OTEL_SDK_DISABLED keeps its meaning: calls go through, nothing is delivered, providers learn no session."""
+    out = program(
+        """
+        import sys
+        otel_sessions.configure(store=sys.argv[1])
+        with otel_sessions.session("s1"), otel_sessions.step("x"):
+            client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hello"}],
+                                           extra_headers={"OTel-Session-Path": "/y"})
+        assert "otel-session-path" not in seen[0]
+        print(otel_sessions.flush(10))
+        """,
+        f"chdb://{tmp_path / 'store'}",
+        OTEL_SDK_DISABLED="true",
+    )
+    assert "delivered=0, pending=0, dropped=0" in out
+    assert not (tmp_path / "store").exists()
+
+
+def test_headers_alone_bring_the_anthropic_sdk_into_the_session(tmp_path: Path) -> None:
+    """The SDK's own span started before the headers were read: our call still lies in the session trace, and counts once."""
+    out = program(
+        """
+        import sys, anthropic
+        from otel_sessions.base.paths import session_trace_id
+        from otel_sessions.store import open_store
+        answer = {"id": "m1", "type": "message", "role": "assistant", "model": "claude-3-5-haiku-20241022",
+                  "content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn",
+                  "usage": {"input_tokens": 10, "output_tokens": 3}}
+        http = httpx2.Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(200, json=answer)))
+        otel_sessions.configure(store=sys.argv[1])
+        anthropic.Anthropic(api_key="k", http_client=http).messages.create(
+            model="claude-3-5-haiku-20241022", max_tokens=5, messages=[{"role": "user", "content": "q"}],
+            extra_headers={"OTel-Session-Id": "T", "OTel-Session-Path": "/a"})
+        otel_sessions.shutdown(30)
+        with open_store(sys.argv[1]) as store:
+            [call] = store.reader().calls("T")
+            assert call.trace_id == format(session_trace_id("T"), "032x"), call
+            print(store.reader().query("SELECT session_id, superseded_by FROM suppressed_spans").rows == [("T", call.span_id)])
+        """,
+        f"chdb://{tmp_path / 'store'}",
+    )
+    assert out.startswith("True"), out
+
+
+def test_keys_in_urls_are_not_recorded() -> None:
+    """The HTTP spans of other requests lose the values of parameters that look like secrets, and keep the rest."""
+    out = program("""
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        memory = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(memory))
+        trace.set_tracer_provider(provider)
+        otel_sessions.configure(store="none")
+        try:
+            httpx2.get("http://127.0.0.1:9/v1beta/models?key=AIzaSECRET&api_key=SECRET&page=2&X-Goog-Signature=SECRET")
+        except httpx2.HTTPError:
+            pass
+        [span] = memory.get_finished_spans()
+        print(dict(span.attributes))
+    """)
+    assert "SECRET" not in out
+    assert "page=2" in out

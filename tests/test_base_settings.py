@@ -161,6 +161,16 @@ def test_stores_that_are_allowed(dsn: str) -> None:
     assert load({"store": dsn}, {}).store_dsn == dsn
 
 
+@pytest.mark.parametrize(
+    "dsn",
+    ["chdb:relative", "chdb://relative", f"chdb://{__file__}", "http://h:8123/db;drop", "http://h/a/b", "http://"],
+)
+def test_stores_that_cannot_be_are_refused_at_once(dsn: str) -> None:
+    """A relative folder, a file, a database whose name is none: known when the setting is read, not at the first insert."""
+    with pytest.raises(SettingError, match="store"):
+        load({"store": dsn}, {})
+
+
 def test_without_a_store_spans_go_to_the_users_data_folder() -> None:
     """The default is a local chDB store."""
     assert load({}, {}).store_dsn == default_store()

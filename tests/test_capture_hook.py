@@ -869,3 +869,29 @@ def test_a_received_session_is_taken_from_baggage(exporter: InMemorySpanExporter
     span = only(exporter)
     assert span.parent is not None
     assert span.parent.span_id == step_span_id("run-9", "/a")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_bodies_nested_beyond_measure_are_calls_without_facts(exporter: InMemorySpanExporter) -> None:
+    """Neither a request nor a response that no parser can follow costs the span, or lets a session header through."""
+    deep = b"[" * 3000 + b"]" * 3000
+    seen: list[Any] = []
+
+    def answer(request: Any) -> Any:
+        seen.append(request)
+        return httpx2.Response(200, content=b'{"id":"x","deep":' + deep + b',"usage":{"prompt_tokens":7}}')
+
+    with httpx2.Client(transport=httpx2.MockTransport(answer)) as http:
+        body = b'{"model":"gpt-4o","messages":[{"role":"user","content":' + deep + b"}]}"
+        http.post(URL, content=body, headers={"OTel-Session-Id": "run-1"})
+    assert "otel-session-id" not in seen[0].headers
+    assert attributes(only(exporter))["http.response.status_code"] == 200
+
+
+def test_suppressed_calls_give_no_session_away(exporter: InMemorySpanExporter) -> None:
+    """Where instrumentation is suppressed nothing is recorded, and session headers still do not leave."""
+    seen: list[Any] = []
+    with client(httpx2, answering(httpx2, seen)) as http, suppress_instrumentation():
+        http.post(URL, json=REQUEST, headers={"OTel-Session-Id": "run-1"})
+    assert "otel-session-id" not in seen[0].headers
+    assert exporter.get_finished_spans() == ()

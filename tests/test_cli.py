@@ -208,10 +208,11 @@ def test_show_json_has_session_steps_and_calls(dsn: str) -> None:
     assert [entry["status"] for entry in document["calls"]].count("error") == 1
 
 
-def test_a_prefix_that_is_unique_names_the_session(dsn: str) -> None:
-    """The first characters of an id will do, where only one session has them."""
-    assert OLD in invoke("--store", dsn, "show", OLD[:9]).stdout
-    assert invoke("--store", dsn, "show", TRIAGE[:12]).exit_code == 1
+def test_the_beginning_of_an_id_is_not_the_id(dsn: str) -> None:
+    """Another session than the one that was asked for is never shown: the error names it, first of all."""
+    result = invoke("--store", dsn, "show", OLD[:9])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"Closest: {OLD}" in result.stderr
 
 
 def test_an_unknown_id_exits_1_with_the_closest(dsn: str) -> None:

@@ -47,4 +47,3 @@ def test_a_batch_over_two_years_is_held_when_all_of_it_is(store: Store) -> None:
     assert not store.holds(both)
     store.insert([late], "late")
     assert store.holds(both)
-

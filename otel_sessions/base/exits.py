@@ -21,9 +21,19 @@ _joined: set[str] = set()
 
 def at_exit(callback: Callable[[], object]) -> None:
     """Call ``callback`` when this process or one forked from it ends in order. It may be called more than once."""
-    atexit.register(callback)
     _callbacks.append(callback)
+    come_first()
     join_pools()
+
+
+def come_first() -> None:
+    """Have the callbacks run before all exit handlers that were registered until now; the last one is the first to run.
+
+    Called again when a store was opened: its engine and its driver close themselves at exit.
+    """
+    for callback in _callbacks:
+        atexit.unregister(callback)
+        atexit.register(callback)
 
 
 def join_pools() -> None:

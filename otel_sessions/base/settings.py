@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -96,21 +97,28 @@ def _text(setting: str, value: object) -> str:
 
 
 def _store(setting: str, value: object) -> str:
-    fix = "Use http://user:password@host:8123/otel, chdb:///path/to/folder, chdb://memory, or none."
     text = _text(setting, value)
-    parts = urlsplit(text)
-    known = text == "none" or parts.scheme in {"http", "https", "chdb"}
-    try:
-        complete = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        complete = False
-    if not text.startswith("http"):
-        complete = text == "none" or bool(parts.path or parts.netloc)
-    if not known or not complete:
-        raise SettingError(
-            setting, masked(text), "http(s)://user:pass@host:port/db, chdb:///path, chdb://memory, none", fix
-        )
+    if not (text == "none" or _is_server(text) or _is_chdb(text)):
+        allowed = "http(s)://user:pass@host:port/db, chdb:///path, chdb://memory, none"
+        fix = "Use http://user:password@host:8123/otel, chdb:///path/to/folder, chdb://memory, or none."
+        raise SettingError(setting, masked(text), allowed, fix)
     return text
+
+
+def _is_server(dsn: str) -> bool:
+    try:
+        parts = urlsplit(dsn)
+        complete = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return complete and re.fullmatch(r"/?|/[A-Za-z_][A-Za-z0-9_]*/?", parts.path) is not None
+
+
+def _is_chdb(dsn: str) -> bool:
+    """``chdb://memory`` or an absolute folder, which need not exist yet; both may have ``?settings``."""
+    place, _, _ = dsn.partition("?")
+    folder = place.removeprefix("chdb://")
+    return place == "chdb://memory" or (place != folder and folder.startswith("/") and not Path(folder).is_file())
 
 
 def _endpoint(setting: str, value: object) -> str:
@@ -240,6 +248,12 @@ class Settings:
     def spool_folder(self) -> Path:
         """The spool's folder, the default filled in."""
         return Path(self.spool_dir or Path(platformdirs.user_state_dir("otel-sessions")) / "spool")
+
+
+def sdk_disabled(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether ``OTEL_SDK_DISABLED`` switches OpenTelemetry off: then nothing is recorded and nothing delivered."""
+    environ = os.environ if environ is None else environ
+    return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 def load(given: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:

@@ -167,7 +167,10 @@ class Exchange:
             recorder.keep(part)
         elif telling is not None and answer.model is not None and answer.id is not None and not telling.search(part):
             return  # one of the many events of a stream that carry but a piece of text
-        self._endpoint.read(part, answer)
+        try:
+            self._endpoint.read(part, answer)
+        except Exception:  # noqa: BLE001 - a body may be anything, nested deeper than Python can follow for one
+            caught("capture.parse")
 
     def _error_type(self, error: BaseException | None) -> str | None:
         if error is not None:
@@ -195,7 +198,10 @@ class Exchange:
             found[names.HTTP_STATUS] = status
             if 300 <= status < 400:
                 found[names.BILLABLE] = False  # sent elsewhere: no model has answered
-        self._add_usage(found)
+        try:
+            self._add_usage(found)
+        except Exception:  # noqa: BLE001 - what else is known of the call is worth keeping
+            caught("capture.usage")
         return found
 
     def _add_usage(self, found: dict[str, AttributeValue]) -> None:

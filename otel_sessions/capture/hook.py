@@ -19,7 +19,7 @@ from otel_sessions.base.guard import caught
 from otel_sessions.capture import reaper
 from otel_sessions.capture.exchange import Exchange
 from otel_sessions.capture.headers import Raw
-from otel_sessions.capture.request import Instrumentation, Outgoing, begin
+from otel_sessions.capture.request import Instrumentation, Outgoing, aside, begin
 from otel_sessions.capture.target import Elsewhere, Target
 
 MODULES = ("httpx", "httpx2")
@@ -144,6 +144,10 @@ def _begin(http: HttpModule, target: Target | Elsewhere, request: Any, asked: In
     try:
         return begin(http, target, request, asked)
     except Exception:  # noqa: BLE001 - telemetry must not break its host
+        caught("capture.start")
+    try:
+        return aside(http, target, request)
+    except Exception:  # noqa: BLE001
         caught("capture.start")
         return Outgoing(request)
 

@@ -16,7 +16,8 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from otel_sessions.base import names
-from otel_sessions.base.context import active_session, anchored, placed, session_attributes
+from otel_sessions.base.context import StepAnchor, active_session, anchored, placed, session_attributes, step_context
+from otel_sessions.base.guard import caught
 from otel_sessions.base.settings import Settings
 from otel_sessions.base.values import Session
 from otel_sessions.capture import reaper
@@ -69,10 +70,9 @@ class Outgoing(NamedTuple):
 def begin(wire: Wire, target: Target | Elsewhere, request: Any, asked: Instrumentation) -> Outgoing:
     """What to send for ``request``, which goes to an LLM provider or to what looks like an LLM end point."""
     current = context.get_current()
-    if current.get(_SUPPRESSED) or current.get(_SUPPRESSED_PLAIN):
-        return Outgoing(request)
-    if isinstance(target, Elsewhere) or request.method != "POST":
-        return _aside(wire, target, request, current)
+    suppressed = current.get(_SUPPRESSED) or current.get(_SUPPRESSED_PLAIN)
+    if suppressed or isinstance(target, Elsewhere) or request.method != "POST":
+        return aside(wire, target, request)
     body = request.__dict__.get("_content")  # a body that is yet to be streamed is left alone
     call = _call(target.endpoint, request, body)
     if not target.certain and not call.fits:
@@ -88,19 +88,20 @@ def begin(wire: Wire, target: Target | Elsewhere, request: Any, asked: Instrumen
     exchange = _start(target, call, session, _place(session, ambient, current), asked)
     if exchange is None:
         return Outgoing(outgoing, current if target.forward else _without_http(current))
+    supersede(trace.get_current_span(current), exchange.context, session)
     if asked.settings.capture_content:
         exchange.record(Recorder(target.endpoint, asked.settings.redact), body)
     return Outgoing(outgoing, exchange.context, exchange)
 
 
-def _aside(wire: Wire, target: Target | Elsewhere, request: Any, current: Context) -> Outgoing:
-    """A control call of a provider: no span, but it learns nothing of sessions and traces either."""
+def aside(wire: Wire, target: Target | Elsewhere, request: Any) -> Outgoing:
+    """What is sent where no call is recorded, a provider's control calls say: it learns nothing of sessions either."""
     if target.forward or not (isinstance(target, Elsewhere) or target.certain):
         return Outgoing(request)
     raw = request.headers.raw
     kept, _ = split(raw)
     outgoing = request if kept is raw else wire.clone(request, kept, None)
-    return Outgoing(outgoing, _without_http(current))
+    return Outgoing(outgoing, _without_http(context.get_current()))
 
 
 def _without_http(ctx: Context) -> Context:
@@ -110,6 +111,14 @@ def _without_http(ctx: Context) -> Context:
 
 def _call(endpoint: Endpoint, request: Any, body: bytes | None) -> Call:
     """What ``request`` asks for, in JSON or in the text fields of a form, whose files are not touched."""
+    try:
+        return _asked(endpoint, request, body)
+    except Exception:  # noqa: BLE001 - a body may be anything, nested deeper than Python can follow for one
+        caught("capture.request")
+        return _NO_CALL
+
+
+def _asked(endpoint: Endpoint, request: Any, body: bytes | None) -> Call:
     if endpoint.form is no_form:
         return endpoint.call(body) if body else _NO_CALL
     if body:
@@ -130,7 +139,10 @@ def _place(session: Session | None, ambient: Session | None, current: Context) -
     if session is None:
         return current
     if session is not ambient:
-        return placed(session, current)
+        ctx = placed(session, current)
+        enclosing = trace.get_current_span(current)
+        # A twin of this very call that started on its own, without the headers, must not keep it out of its session.
+        return _at_step(session, ctx) if describes_call(enclosing) and _is_root(enclosing) else ctx
     # Entering the session has left a span or an anchor; only one that came as bare baggage has neither.
     known = trace.get_current_span(current).get_span_context().is_valid
     return current if known else anchored(session, current)
@@ -157,21 +169,36 @@ def _start(
     span = asked.tracer().start_span(name, ctx, SpanKind.CLIENT, attributes, start_time=started[0])
     if not span.is_recording():
         return None
-    supersede(trace.get_current_span(ctx), span)
     inner = _without_http(trace.set_span_in_context(span, ctx))
     exchange = Exchange(target.endpoint, span, started, inner, streamed=streamed)
     reaper.opened(exchange)
     return exchange
 
 
-def supersede(enclosing: trace.Span, ours: trace.Span) -> None:
+def _at_step(session: Session, ctx: Context) -> Context:
+    return trace.set_span_in_context(StepAnchor(step_context(session.id, session.path)), ctx)
+
+
+def _is_root(span: trace.Span) -> bool:
+    return getattr(span, "parent", None) is None
+
+
+def describes_call(span: trace.Span) -> bool:
+    """Whether ``span`` is another instrumentation's, and stands for one LLM call."""
+    if not span.is_recording():
+        return False
+    attributes = getattr(span, "attributes", None) or {}
+    return any(attributes.get(name) in values for name, values in _LLM_SPANS.items())
+
+
+def supersede(enclosing: trace.Span, ours: Context, session: Session | None) -> None:
     """Mark the LLM span of another instrumentation around the request: ours has the provider's usage per attempt."""
-    if not enclosing.is_recording():
+    if not describes_call(enclosing):
         return
-    attributes = getattr(enclosing, "attributes", None) or {}
-    if any(attributes.get(name) in values for name, values in _LLM_SPANS.items()):
-        enclosing.set_attribute(names.BILLABLE, False)
-        enclosing.set_attribute(names.SUPERSEDED_BY, trace.format_span_id(ours.get_span_context().span_id))
+    span_id = trace.format_span_id(trace.get_current_span(ours).get_span_context().span_id)
+    enclosing.set_attributes({names.BILLABLE: False, names.SUPERSEDED_BY: span_id})
+    if session is not None and names.SESSION_ID not in getattr(enclosing, "attributes", {}):
+        enclosing.set_attributes(session_attributes(session))
 
 
 def with_usage(body: bytes) -> bytes | None:

@@ -92,7 +92,7 @@ def list_sessions(  # noqa: PLR0913 - one parameter per option
 def show(run: Run, *, session_id: str, calls: bool | None, as_json: bool) -> None:
     """Show one session: its tree with cost, tokens, time, errors.
 
-    ID may be the beginning of an id, where only one session has it. Numbers of a step are those of its calls and of
+    Numbers of a step are those of its calls and of
     all below; OWN COST is that of its own calls. WALL is last end - first start, LLM the sum of the calls' durations.
     """
     with run.store() as store:
@@ -106,13 +106,10 @@ def show(run: Run, *, session_id: str, calls: bool | None, as_json: bool) -> Non
 
 
 def find(reader: Reader, session_id: str) -> SessionRow:
-    """The session of that id, or the only one whose id starts with it. Raises :class:`NotFoundError`."""
+    """The session of that id. Raises :class:`NotFoundError` with the closest ids, or else names the newest."""
     try:
         return reader.session(session_id)
     except NotFoundError as error:
-        matching = [closest for closest in error.closest if closest.startswith(session_id)]
-        if len(matching) == 1:
-            return reader.session(matching[0])
         if error.closest or not (newest := reader.sessions(limit=3)):
             raise
         named = ", ".join(row.session_id for row in newest)

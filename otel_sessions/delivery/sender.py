@@ -143,7 +143,7 @@ class Sender:
         count(
             "dropped.refused",
             "otel-sessions: %s refused %d spans (%s): %s",
-            self._destination,
+            self._destination.name,
             batch.spans,
             where,
             error,

@@ -43,7 +43,8 @@ def _is_foreign(_record: logging.LogRecord) -> bool:
 
 
 # The driver warns of every attempt that fails; ours are reported once, by whoever retries them.
-logging.getLogger("clickhouse_connect.driver._backend.http_sync").addFilter(_is_foreign)
+for _driver in ("clickhouse_connect.driver._backend.http_sync", "urllib3.connectionpool"):
+    logging.getLogger(_driver).addFilter(_is_foreign)
 
 
 def _after_fork() -> None:
@@ -104,7 +105,8 @@ class Connection:
     def query_readonly(self, sql: str) -> QueryResult:
         """Run a query that a user typed; the engine refuses everything that writes."""
         with self._errors():
-            return self._open_readonly().query(sql)
+            # Without the setting, engine 26.9 fails ordinary queries with ORDER BY an expression (code 572).
+            return self._open_readonly().query(sql, settings={"query_plan_execute_functions_after_sorting": 0})
 
     def insert(
         self, table: str, columns: Sequence[str], block: bytes, settings: Mapping[str, str], form: str = "Native"
@@ -219,7 +221,9 @@ def _translated(target: Target, error: ClickHouseError) -> StoreError:
     if "Unable to open the chdb engine" in str(error):
         return StoreUnavailableError(_busy(target, text))
     if code in _MISSING_CODES:
-        return SchemaError(f"{target.shown}: {text} Run: otel-sessions migrate --store {target.shown}")
+        return SchemaError(
+            f"{target.shown}: {text} If a table is missing: otel-sessions migrate --store {target.shown}"
+        )
     if code in _READONLY_CODES:
         return StoreError(f"{target.shown}: only reading is allowed here. {text}")
     if code in _PASSING_CODES or (code is None and isinstance(error, OperationalError)):

@@ -96,8 +96,8 @@ def without_views(store: Store) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--spans", type=int, default=16_384)
-    parser.add_argument("--batch", type=int, default=4_096)
+    parser.add_argument("--spans", type=int, default=65_536)
+    parser.add_argument("--batch", type=int, default=16_384)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     spans = llm_spans(given.spans)

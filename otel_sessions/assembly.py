@@ -230,7 +230,8 @@ class StoreSender:
         self._store.insert_encoded(block, token)
         if not self._opened:
             self._opened = True
-            come_first()
+            with guarded("exit"):
+                come_first()
 
     def confirm(self, block: bytes, _token: str) -> bool:
         """Whether ``block`` has arrived already."""

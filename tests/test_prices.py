@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -96,3 +98,11 @@ def test_a_priced_span_keeps_everything_else() -> None:
     added = {key: value for key, value in (result.attributes or {}).items() if key not in call()}
     assert added.keys() == {names.COST, names.COST_STATUS, names.COST_SOURCE}
     assert added[names.COST] == 0.0021
+
+
+def test_python_and_sql_agree_on_what_an_llm_call_is() -> None:
+    """What the store counts as a call is what gets a price: the list in SQL is the list of names."""
+    schema = (files("otel_sessions") / "store" / "schema" / "002_typed_spans.sql").read_text(encoding="utf-8")
+    lists = re.findall(r"IN \(('chat'[^)]*)\)", schema)
+    assert lists
+    assert {frozenset(re.findall(r"'(\w+)'", found)) for found in lists} == {names.LLM_OPERATIONS}

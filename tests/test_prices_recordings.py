@@ -21,7 +21,6 @@ from test_prices_grid import PICO, UNITS
 
 from otel_sessions.base import names
 from otel_sessions.prices import PriceRegistry, cost_of
-from otel_sessions.prices.costs import PRICED_OPERATIONS
 from otel_sessions.store import open_store
 
 FOLDER = os.environ.get("OTEL_SESSIONS_RECORDINGS", "")
@@ -70,7 +69,9 @@ def test_recorded_traffic_costs_what_genai_prices_says(exporter: InMemorySpanExp
     """Every exchange that has a price has the same one three times; the others are NULL three times."""
     for recording in recordings():
         replay(recording)
-    spans = [s for s in exporter.get_finished_spans() if (s.attributes or {}).get(names.OPERATION) in PRICED_OPERATIONS]
+    spans = [
+        s for s in exporter.get_finished_spans() if (s.attributes or {}).get(names.OPERATION) in names.LLM_OPERATIONS
+    ]
     python = {_key(span): cost_of(span.attributes or {}, span.start_time or 0) for span in spans}
     priced = [span for span in spans if python[_key(span)].status == "priced"]
     differences = [

@@ -27,6 +27,9 @@ REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
 REQUEST_TOP_P: Final = "gen_ai.request.top_p"
 REQUEST_SERVICE_TIER: Final = "gen_ai.request.service_tier"
 
+LLM_OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content", "embeddings", "rerank", "moderation"})
+"""Operations that are one exchange with a model; ``store/schema/002_typed_spans.sql`` has the same list."""
+
 # GenAI response
 RESPONSE_MODEL: Final = "gen_ai.response.model"
 RESPONSE_ID: Final = "gen_ai.response.id"

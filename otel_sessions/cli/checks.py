@@ -72,7 +72,7 @@ def _installation() -> Iterator[Check]:
 
 
 def _pipeline(environ: Mapping[str, str]) -> Iterator[Check]:
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    if settings.sdk_disabled(environ):
         yield Check("sdk", "fail", "OTEL_SDK_DISABLED=true: no span is made at all", "unset OTEL_SDK_DISABLED")
     if peers := _listed(_PEERS):
         yield Check("other tracing", "ok", f"{peers}; an exchange that several describe is counted once")

@@ -18,8 +18,6 @@ from otel_sessions.base import names
 from otel_sessions.base.price import LARGEST_COUNT, TOKEN_PRICES, PriceRow
 from otel_sessions.prices.book import rows_for
 
-PRICED_OPERATIONS = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
-
 # Some prices have 18 decimals, and 28 digits would round the products of large calls.
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _PICO_DOLLAR = Decimal("0.000000000001")
@@ -57,7 +55,7 @@ class Cost:
 def priced(span: ReadableSpan) -> ReadableSpan:
     """``span`` with its cost, cost status and cost source; any other span than an LLM call's as it is."""
     attributes = span.attributes or {}
-    if attributes.get(names.OPERATION) not in PRICED_OPERATIONS or attributes.get(names.BILLABLE) is False:
+    if attributes.get(names.OPERATION) not in names.LLM_OPERATIONS or attributes.get(names.BILLABLE) is False:
         return span
     cost = cost_of(attributes, span.start_time or 0)
     added: dict[str, Any] = {names.COST_STATUS: cost.status}

@@ -7,13 +7,14 @@ outage  the server away for --seconds under 500 calls/s: lost, doubled, and the 
 breaks  --batches inserts over connections that break before, in the middle of and after the insert, at random
 kills   kill -9 of a host at --rounds random moments: what had ended before the documented age, lost and doubled
 cost    spans/s and CPU per span with and without the spool; time added on the calling thread
-flood   a full queue and a full spool: the accounts, memory, the slowest call
+flood   a full queue and a full spool: the accounts, memory, the slowest span, garbage collections
 soak    2,000 spans/s for --seconds: memory, threads, file descriptors
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -194,8 +195,9 @@ def flood(seconds: float) -> bool:
     result = found["result"]
     total = result["delivered"] + result["pending"] + result["dropped"]
     print(f"flood: {found['made']} spans made, accounts {total}: {result}; memory grew {found['grown_mb']:.0f} MB, "
-          f"slowest on_end {found['slowest_ms']:.1f} ms")  # fmt: skip
-    return bool(total == found["made"])
+          f"slowest span {found['slowest_ms']:.1f} ms, longest garbage collection {found['collection_ms']:.1f} ms "
+          f"(before the flood {found['collection_alone_ms']:.1f} ms)")  # fmt: skip
+    return bool(total == found["made"]) and found["collection_ms"] < 1.5 * found["collection_alone_ms"]
 
 
 def soak(seconds: float) -> bool:
@@ -360,17 +362,23 @@ class Host:
 
     def flood(self) -> dict[str, Any]:
         make = self._tracer(queue_size=20_000, spool_max_bytes=5_000_000)
-        before, slowest, made = rss_mb(), 0.0, 0
-        deadline = time.perf_counter() + self.seconds
-        while (now := time.perf_counter()) < deadline:
-            make("x", f"s{made % 100}")
-            slowest = max(slowest, time.perf_counter() - now)
-            made += 1
+        make("first", "flood")
+        self.package.flush(1)
+        before, slowest, made = rss_mb(), 0.0, 1
+        alone = max(collection() for _ in range(5))
+        with collections() as times:
+            deadline = time.perf_counter() + self.seconds
+            while (now := time.perf_counter()) < deadline:
+                make("x", f"s{made % 100}")
+                slowest = max(slowest, time.perf_counter() - now)
+                made += 1
+            times.append(collection())
         result = self.package.shutdown(5)
         accounts = {name: getattr(result, name) for name in ("delivered", "pending", "pending_disk", "dropped")}
         return {
             "made": made, "result": accounts | {"reasons": dict(result.dropped_reasons)},
             "grown_mb": rss_mb() - before, "slowest_ms": slowest * 1000,
+            "collection_ms": max(times) * 1000, "collection_alone_ms": alone * 1000,
         }  # fmt: skip
 
     def soak(self) -> dict[str, Any]:
@@ -401,6 +409,30 @@ class Host:
             tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes).end()
 
         return make
+
+
+def collection() -> float:
+    """CPU seconds of a full garbage collection now."""
+    started = time.thread_time()
+    gc.collect()
+    return time.thread_time() - started
+
+
+@contextmanager
+def collections() -> Iterator[list[float]]:
+    """CPU seconds of each garbage collection meanwhile, on whatever thread; the interpreter stands still so long."""
+    times: list[float] = []
+    started = [0.0]
+
+    def observe(phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            started[0] = time.thread_time()
+        else:
+            times.append(time.thread_time() - started[0])
+
+    gc.callbacks.append(observe)
+    yield times
+    gc.callbacks.remove(observe)
 
 
 def sampled_span() -> Any:

@@ -22,6 +22,7 @@ from otel_sessions.base.values import FlushResult
 from otel_sessions.delivery import metrics
 from otel_sessions.delivery.intake import Intake
 from otel_sessions.delivery.ledger import DELIVERED, DISK, MEMORY, RECOVERED, Ledger
+from otel_sessions.delivery.packing import unpack
 from otel_sessions.delivery.verdict import Verdict, code_of, verdict
 
 SPAN = ReadableSpan("x")
@@ -32,8 +33,8 @@ def test_the_queue_keeps_order_and_refuses_beyond_its_size() -> None:
     intake = Intake(3)
     spans = [ReadableSpan(str(number)) for number in range(5)]
     assert [intake.offer(span) for span in spans] == [1, 2, 3, 0, 0]
-    assert [span.name for span in intake.take(2)] == ["0", "1"]
-    assert [span.name for span in intake.take(9)] == ["2"]
+    assert [unpack(waiting).name for waiting in intake.take(2)] == ["0", "1"]
+    assert [unpack(waiting).name for waiting in intake.take(9)] == ["2"]
     assert intake.refused() == {"queue_full": 2}
 
 

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -21,6 +21,7 @@ from otel_sessions.delivery.intake import Intake
 from otel_sessions.delivery.ledger import Ledger
 from otel_sessions.delivery.metrics import observe
 from otel_sessions.delivery.outbox import Outbox
+from otel_sessions.delivery.packing import Waiting, pack, unpack
 from otel_sessions.delivery.sender import Sender
 from otel_sessions.delivery.spool import Spool, SpoolPlace
 
@@ -62,9 +63,9 @@ class Delivery(SpanProcessor):
     ) -> None:
         if spool is not None and encode is None:
             raise ValueError("a spool keeps bytes: give encode")
-        self._destination = Destination(destination, send, confirm)
         self._limits = limits or Limits()
-        self._recipe = Recipe(self._limits, stages, encode, numbered)
+        self._recipe = Recipe(self._limits, encode or _pack_all, stages, numbered)
+        self._destination = Destination(destination, send if encode else _unpacking(send), confirm)
         self._place = spool
         self._closed = False
         self._ended = False
@@ -96,8 +97,8 @@ class Delivery(SpanProcessor):
         waiting = parts.intake.offer(span)
         if not self._threads:
             self._start()
-        if waiting == self._limits.batch_size:
-            parts.batcher.wake()
+        if waiting == parts.batcher.group:
+            parts.batcher.nudge()
 
     def flush(self, timeout: float) -> FlushResult:
         """Send what is waiting now and wait until it arrived or was dropped, at most ``timeout`` seconds."""
@@ -228,6 +229,14 @@ def push(
                 report(ledger.result())
     outbox.close("push")
     return ledger.result()
+
+
+def _pack_all(spans: Sequence[ReadableSpan]) -> list[Waiting]:
+    return [pack(span) for span in spans]
+
+
+def _unpacking(send: Send) -> Send:
+    return lambda body, token: send([unpack(span) for span in body], token)
 
 
 def _quietly(run: Callable[[], None]) -> None:

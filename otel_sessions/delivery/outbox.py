@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.guard import count
 from otel_sessions.delivery import ledger as accounts
-from otel_sessions.delivery.batch import Batch, Limits
+from otel_sessions.delivery.batch import Batch, Limits, join
 from otel_sessions.delivery.database import SpoolFullError, SpoolLostError
 from otel_sessions.delivery.ledger import Ledger
 from otel_sessions.delivery.spool import Spool
@@ -158,7 +158,7 @@ class Outbox:
                 joined.append(batch)
             for batch in joined[1:]:
                 del self._memory[batch.token]
-            first = replace(first, spans=sum(one.spans for one in joined), body=_join([one.body for one in joined]))
+            first = replace(first, spans=sum(one.spans for one in joined), body=join([one.body for one in joined]))
             self._memory[first.token] = first
             return first
 
@@ -231,9 +231,3 @@ class Outbox:
             with self._lock:
                 self._memory[batch.token] = batch
         self._adrift = False
-
-
-def _join(bodies: list[Any]) -> Any:
-    if len(bodies) == 1:
-        return bodies[0]
-    return b"".join(bodies) if isinstance(bodies[0], bytes) else [span for body in bodies for span in body]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,11 @@ def dsn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def spool(dsn: str) -> Spool:
+def spool(dsn: str) -> Iterator[Spool]:
     place = spool_of(settings.load())
     assert place is not None
-    return Spool(place)
+    with closing(Spool(place)) as spool:
+        yield spool
 
 
 def run(*arguments: str, code: int = 0) -> Result:

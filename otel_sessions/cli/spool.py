@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 
 import click
@@ -28,7 +29,7 @@ def spool() -> None:
 @click.pass_obj
 def status(run: Run, *, as_json: bool) -> None:
     """Show what waits on disk, whose it is, and what the store refused for good."""
-    found = Spool(_place(run)).status()
+    found = _status(_place(run))
     if as_json:
         run.output.document(found)
         return
@@ -53,7 +54,7 @@ def push_command(run: Run) -> None:
             confirm=sender.confirm,
             report=lambda so_far: now(f"{text.count(so_far.recovered)} spans sent"),
         )
-    left = Spool(place).status()
+    left = _status(place)
     run.output.lines([f"{result.recovered} spans sent, {left.orphaned_spans} left, {left.dead_spans} refused for good"])
     if left.orphaned_spans:
         raise OtelSessionsError(left.last_error or "the store did not take them")
@@ -89,10 +90,10 @@ def list_dead(run: Run, *, as_json: bool) -> None:
 def retry(run: Run, *, ids: Sequence[int], everything: bool) -> None:
     """Put batches back among those to send, after what they were refused for was mended."""
     chosen = _chosen(_dead(run), ids, everything=everything)
-    kept = Spool(_place(run))
-    for batch in chosen:
-        kept.retry(batch)
-    kept.release()
+    with closing(Spool(_place(run))) as kept:
+        for batch in chosen:
+            kept.retry(batch)
+        kept.release()
     run.output.lines([f"{len(chosen)} batches wait again; send them now: {run.again('spool push')}"])
 
 
@@ -104,10 +105,9 @@ def retry(run: Run, *, ids: Sequence[int], everything: bool) -> None:
 def drop(run: Run, *, ids: Sequence[int], everything: bool) -> None:
     """Delete batches for good."""
     chosen = _chosen(_dead(run), ids, everything=everything)
-    kept = Spool(_place(run))
-    for batch in chosen:
-        kept.drop(batch)
-    kept.close()
+    with closing(Spool(_place(run))) as kept:
+        for batch in chosen:
+            kept.drop(batch)
     run.output.lines([f"{sum(batch.spans for batch in chosen)} spans in {len(chosen)} batches deleted"])
 
 
@@ -121,9 +121,17 @@ def _place(run: Run) -> SpoolPlace:
     return place
 
 
+def _status(place: SpoolPlace) -> SpoolStatus:
+    with closing(Spool(place)) as kept:
+        return kept.status()
+
+
 def _dead(run: Run) -> tuple[DeadBatch, ...]:
     place = _place(run)
-    return Spool(place).dead() if place.path.exists() else ()
+    if not place.path.exists():
+        return ()
+    with closing(Spool(place)) as kept:
+        return kept.dead()
 
 
 def _chosen(batches: Sequence[DeadBatch], ids: Sequence[int], *, everything: bool) -> list[DeadBatch]:

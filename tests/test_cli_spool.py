@@ -126,6 +126,7 @@ def test_what_is_not_there_cannot_be_retried(dsn: str, arguments: tuple[str, ...
 
 
 def test_a_store_without_spool_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Local stores have none unless it is turned on."""
+    """Where the spool is turned off, the command says how to turn it on."""
     monkeypatch.setenv("OTEL_SESSIONS_STORE", "chdb:///nowhere/store")
+    monkeypatch.setenv("OTEL_SESSIONS_SPOOL", "off")
     assert "OTEL_SESSIONS_SPOOL=on" in run("status", code=1).stderr

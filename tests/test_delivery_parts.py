@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan
 
-from otel_sessions.base.errors import ForkedStoreError, SchemaError, StoreError, StoreUnavailableError
+from otel_sessions.base.errors import ForkedStoreError, SchemaError, StoreError, StoreHeldError, StoreUnavailableError
 from otel_sessions.base.values import FlushResult
 from otel_sessions.delivery import metrics
 from otel_sessions.delivery.intake import Intake
@@ -123,7 +123,8 @@ def caused(error: Exception, cause: BaseException) -> Exception:
         (caused(StoreError("unknown user"), caused(ValueError(), CodedError(192))), Verdict.DESTINATION),
         (caused(StoreError("cannot parse"), CodedError(27)), Verdict.BATCH),
         (StoreError("?"), Verdict.BATCH),
-        (ForkedStoreError("forked"), Verdict.BATCH),
+        (ForkedStoreError("forked"), Verdict.ELSEWHERE),
+        (StoreHeldError("held"), Verdict.ELSEWHERE),
         (ValueError("?"), Verdict.BATCH),
         (CodedError("516"), Verdict.BATCH),
     ],

@@ -85,6 +85,15 @@ class Batcher:
             self._put()
         self._report_refused()
 
+    def accept(self, spans: Sequence[ReadableSpan]) -> None:
+        """Make batches of ``spans``, which did not come through the queue."""
+        with self._busy:
+            self._ledger.move(len(spans), None, MEMORY)
+            for start in range(0, len(spans), self.group):
+                for number, body in self._encoded(self._all_staged(spans[start : start + self.group])):
+                    self._add(number, body)
+            self._put()
+
     def _gather_groups(self) -> None:
         with self._busy:
             while (waiting := self._ledger.waiting) >= self.group:

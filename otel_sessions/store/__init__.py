@@ -1,6 +1,7 @@
 """The store: everything that knows a column.
 
 dsn         what a DSN says
+holder      which other process holds a chDB folder
 connection  one lazily opened connection to a ClickHouse server or to chDB, with our errors
 migrate     applies schema/*.sql once, views/*.sql each time
 pricing     rows of the price book
@@ -155,6 +156,10 @@ class Store:
     def server_version(self) -> str:
         """Version of the ClickHouse server or of the engine in chDB."""
         return self._connection.server_version()
+
+    def check_free(self) -> None:
+        """Raise :class:`StoreHeldError` if another process holds the chDB folder. Opens nothing."""
+        self._connection.check_free()
 
     def close(self) -> None:
         """Close the connection; the store opens it again when it is used again."""

@@ -24,8 +24,15 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error, OperationalError
 from clickhouse_connect.driver.query import QueryResult
 
-from otel_sessions.base.errors import ForkedStoreError, SchemaError, StoreError, StoreUnavailableError
+from otel_sessions.base.errors import (
+    ForkedStoreError,
+    SchemaError,
+    StoreError,
+    StoreHeldError,
+    StoreUnavailableError,
+)
 from otel_sessions.store.dsn import Target
+from otel_sessions.store.holder import UNKNOWN, other_holder
 
 _CONNECT_TIMEOUT_SECONDS = 5
 # What a server answers when it is overloaded, starting, shutting down or without a part of its cluster:
@@ -120,6 +127,11 @@ class Connection:
         with self._errors():
             return str(self._open().main.server_version)
 
+    def check_free(self) -> None:
+        """Raise :class:`StoreHeldError` if another process holds the chDB folder. Opens nothing."""
+        if self.target.embedded and (holder := other_holder(Path(str(self.target.path)))) is not None:
+            raise _held(self.target, holder)
+
     def close(self) -> None:
         """Close what is open. In a forked child the engine is left alone: closing it would hang."""
         with self._lock:
@@ -178,6 +190,7 @@ class Connection:
         )
 
     def _connect_embedded(self) -> Client:
+        self.check_free()
         path = str(self.target.path)
         if path != ":memory:":
             Path(path).mkdir(parents=True, exist_ok=True)
@@ -219,7 +232,7 @@ def _translated(target: Target, error: ClickHouseError) -> StoreError:
     code = error.code if isinstance(error, Error) else None
     text = _first_line(str(error))
     if "Unable to open the chdb engine" in str(error):
-        return StoreUnavailableError(_busy(target, text))
+        return _busy(target, text)
     if code in _MISSING_CODES:
         return SchemaError(
             f"{target.shown}: {text} If a table is missing: otel-sessions migrate --store {target.shown}"
@@ -231,11 +244,18 @@ def _translated(target: Target, error: ClickHouseError) -> StoreError:
     return StoreError(f"{target.shown}: {text}")
 
 
-def _busy(target: Target, text: str) -> str:
+def _busy(target: Target, text: str) -> StoreUnavailableError:
     if "already" in text and "path" in text:
-        return f"{target.shown}: this process already uses another chDB path, and chDB allows one per process. {text}"
-    return (
-        f"{target.shown}: another process holds this chDB folder; only one process can. "
+        return StoreUnavailableError(
+            f"{target.shown}: this process already uses another chDB path, and chDB allows one per process. {text}"
+        )
+    return _held(target, UNKNOWN)
+
+
+def _held(target: Target, holder: int) -> StoreHeldError:
+    who = f"another process ({holder})" if holder != UNKNOWN else "another process"
+    return StoreHeldError(
+        f"{target.shown}: {who} holds this chDB folder; only one process can. "
         "Stop it, or use a ClickHouse server (http://…), which many can share."
     )
 

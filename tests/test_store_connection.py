@@ -154,12 +154,12 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on() -> None:
 
 
 def test_a_server_that_cannot_be_reached_is_passing() -> None:
-    """The error names the address without the password."""
+    """The error names the address without the password, and what the operating system said."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(StoreUnavailableError, match=rf"u:\*\*\*@127.0.0.1:{port}") as caught:
+    with pytest.raises(StoreUnavailableError) as caught:
         open_store(f"http://u:secret@127.0.0.1:{port}/db").server_version()
-    assert "secret" not in str(caught.value)
+    assert str(caught.value) == f"http://u:***@127.0.0.1:{port}/db: no connection: Connection refused"
 
 
 def test_a_store_opens_again_after_close() -> None:

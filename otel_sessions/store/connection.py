@@ -107,13 +107,13 @@ class Connection:
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> QueryResult:
         """Run a query of ours; ``{name:Type}`` parameters only."""
         with self._errors():
-            return self._open().main.query(sql, parameters=dict(parameters or {}))
+            return _read(self._open().main.query(sql, parameters=dict(parameters or {})))
 
     def query_readonly(self, sql: str) -> QueryResult:
         """Run a query that a user typed; the engine refuses everything that writes."""
         with self._errors():
             # Without the setting, engine 26.9 fails ordinary queries with ORDER BY an expression (code 572).
-            return self._open_readonly().query(sql, settings={"query_plan_execute_functions_after_sorting": 0})
+            return _read(self._open_readonly().query(sql, settings={"query_plan_execute_functions_after_sorting": 0}))
 
     def insert(
         self, table: str, columns: Sequence[str], block: bytes, settings: Mapping[str, str], form: str = "Native"
@@ -228,9 +228,15 @@ def _abandon(client: Client) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
 
 
+def _read(result: QueryResult) -> QueryResult:
+    # The driver reads rows when they are asked for; an answer that breaks off must fail while errors are translated.
+    result.result_rows  # noqa: B018 - a property that reads
+    return result
+
+
 def _translated(target: Target, error: ClickHouseError) -> StoreError:
     code = error.code if isinstance(error, Error) else None
-    text = _first_line(str(error))
+    text = _unreachable(error) or _first_line(str(error))
     if "Unable to open the chdb engine" in str(error):
         return _busy(target, text)
     if code in _MISSING_CODES:
@@ -258,6 +264,14 @@ def _held(target: Target, holder: int) -> StoreHeldError:
         f"{target.shown}: {who} holds this chDB folder; only one process can. "
         "Stop it, or use a ClickHouse server (http://…), which many can share."
     )
+
+
+def _unreachable(error: BaseException) -> str:
+    """What the operating system said of the connection, without what HTTP client and driver put around it."""
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OSError) and cause.strerror):
+        cause = cause.__cause__
+    return f"no connection: {cause.strerror}" if isinstance(cause, OSError) else ""
 
 
 def _first_line(message: str) -> str:

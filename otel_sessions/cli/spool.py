@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from logging import WARNING, LogRecord
 
 import click
 from rich.text import Text
 
 from otel_sessions.assembly import StoreSender, spool_of
 from otel_sessions.base.errors import OtelSessionsError
+from otel_sessions.base.guard import logger
 from otel_sessions.base.settings import masked
 from otel_sessions.cli import text
 from otel_sessions.cli.app import Run, json_option, program, store_option
@@ -46,7 +48,7 @@ def push_command(run: Run) -> None:
     """Send what ended processes left. Running processes send theirs themselves. Exits 1 if something stays."""
     place = _place(run)
     dsn = run.settings.store_dsn
-    with open_store(dsn) as store, run.output.working(f"sending to {masked(dsn)}") as now:
+    with open_store(dsn) as store, _unwarned(), run.output.working(f"sending to {masked(dsn)}") as now:
         sender = StoreSender(store, run.settings)
         result = push(
             place,
@@ -58,6 +60,20 @@ def push_command(run: Run) -> None:
     run.output.lines([f"{result.recovered} spans sent, {left.orphaned_spans} left, {left.dead_spans} refused for good"])
     if left.orphaned_spans:
         raise OtelSessionsError(left.last_error or "the store did not take them")
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without the warnings meant for a host: the command itself says what failed, and does not go on retrying."""
+    logger.addFilter(_is_no_warning)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_no_warning)
+
+
+def _is_no_warning(record: LogRecord) -> bool:
+    return record.levelno > WARNING
 
 
 @spool.group()

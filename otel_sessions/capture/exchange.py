@@ -116,8 +116,8 @@ class Exchange:
             end = "complete"
         attributes = self._facts()
         attributes[names.BODY_END] = end
-        if (error_type := self._error_type(error)) is not None:
-            attributes[names.ERROR_TYPE] = error_type
+        if error is not None or self._answer.error_type is not None or (self._status or 0) >= 400:
+            attributes[names.ERROR_TYPE] = self._error_type(error)
             self._span.set_status(Status(StatusCode.ERROR))
         if self._recorder is not None:
             attributes.update(self._recorder.received())
@@ -173,12 +173,12 @@ class Exchange:
         except Exception:  # noqa: BLE001 - a body may be anything, nested deeper than Python can follow for one
             caught("capture.parse")
 
-    def _error_type(self, error: BaseException | None) -> str | None:
+    def _error_type(self, error: BaseException | None) -> str:
         if error is not None:
             return "cancelled" if _cancels(error) else _qualified(type(error))
         if self._status is not None and self._status >= 400:
             return str(self._status)
-        return self._answer.error_type
+        return self._answer.error_type or "error"
 
     def _facts(self) -> dict[str, AttributeValue]:
         answer, status = self._answer, self._status
@@ -188,7 +188,7 @@ class Exchange:
         if answer.id is not None:
             found[names.RESPONSE_ID] = answer.id
         if reasons := answer.finish_reasons:
-            found[names.FINISH_REASONS] = tuple(reasons[index] for index in sorted(reasons))
+            found[names.FINISH_REASONS] = tuple(map(reasons.__getitem__, sorted(reasons)))
         if answer.service_tier is not None:
             found[names.RESPONSE_SERVICE_TIER] = answer.service_tier
         if answer.web_searches is not None:

@@ -50,12 +50,10 @@ class HttpModule:
         return clone
 
     def decoder(self, headers: Any) -> Callable[[bytes], bytes] | None:
-        """What undoes the content encodings of a response with these headers; ``None`` if there are none.
+        """What undoes the content encodings that these headers of a response name; ``None`` if there are none.
 
         Like the host's own decoding, it leaves out encodings for which no decoder is installed.
         """
-        if "content-encoding" not in headers:
-            return None
         names = (name.strip().lower() for name in headers["content-encoding"].split(","))
         decoders = [self._decoders[name]() for name in names if name in self._decoders and name != "identity"]
         return functools.partial(_decoded, decoders[::-1]) if decoders else None
@@ -65,14 +63,16 @@ class HttpModule:
     ) -> None:
         """Have ``exchange`` see the body of ``response``, now if the transport has read it, else as the host reads it."""
         content = response.__dict__.get("_content")
-        decode = self.decoder(response.headers) if content is None else None
+        encoded = content is None and "content-encoding" in response.headers
+        decode = self.decoder(response.headers) if encoded else None
         exchange.answered(response.status_code, response.headers, decode)
         if content is not None:
             exchange.chunks.append(content)
             exchange.received(len(content))
             exchange.finish("complete")
         elif isinstance(response.stream, stream):
-            reaper.ensure_thread()
+            if not reaper.runs:
+                reaper.ensure_thread()
             response.stream = observed(response.stream, exchange)
         else:
             exchange.finish("none")
@@ -184,8 +184,6 @@ class _Stream:
 
     def _closed(self) -> None:
         """The host is through, or a generator of its is finalised; inside the collector nothing may be ended."""
-        if self._exchange.done:
-            return
         if reaper.in_collector():
             reaper.reap(self._exchange, "abandoned")
         else:
@@ -204,7 +202,8 @@ class _SyncStream(_Stream):
                     size, room = exchange.received(size)
                 yield chunk
         except GeneratorExit:
-            self._closed()
+            if not exchange.done:
+                self._closed()
             raise
         except BaseException as error:
             exchange.fail(error, "failed")
@@ -215,7 +214,8 @@ class _SyncStream(_Stream):
         try:
             self._inner.close()
         finally:
-            self._closed()
+            if not self._exchange.done:
+                self._closed()
 
 
 class _AsyncStream(_Stream):
@@ -231,7 +231,8 @@ class _AsyncStream(_Stream):
                     size, room = exchange.received(size)
                 yield chunk
         except GeneratorExit:
-            self._closed()
+            if not exchange.done:
+                self._closed()
             raise
         except BaseException as error:
             exchange.fail(error, "failed")
@@ -245,7 +246,8 @@ class _AsyncStream(_Stream):
         try:
             await self._inner.aclose()
         finally:
-            self._closed()
+            if not self._exchange.done:
+                self._closed()
 
 
 def patch(module: Any, asked: Instrumentation) -> Callable[[], None]:

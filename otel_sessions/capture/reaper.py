@@ -28,7 +28,9 @@ class Exchange(Protocol):
 
 _queue: SimpleQueue[tuple[Exchange, str]] = SimpleQueue()
 _open: set[Exchange] = set()
-_state: dict[str, Any] = {"thread": None, "collecting": None}
+_state: dict[str, Any] = {"collecting": None}
+runs = False
+"""Whether :func:`ensure_thread` was called in this process."""
 
 opened: Callable[[Exchange], None] = _open.add
 """Remember an exchange until :func:`closed`. No function of ours around it: it runs for every call."""
@@ -65,9 +67,10 @@ def in_collector() -> bool:
 
 def ensure_thread() -> None:
     """Start the thread that ends what :func:`reap` leaves, once per process."""
-    if _state["thread"] is None:
-        _state["thread"] = thread = threading.Thread(target=_run, name="otel-sessions-reaper", daemon=True)
-        thread.start()
+    global runs  # noqa: PLW0603 - one per process
+    if not runs:
+        runs = True
+        threading.Thread(target=_run, name="otel-sessions-reaper", daemon=True).start()
 
 
 def watch_collector() -> None:
@@ -100,12 +103,12 @@ def _finish(exchange: Exchange, end: str) -> None:
 
 def _after_fork() -> None:
     """The parent ends its exchanges; the child starts with none, and without the parent's thread."""
-    global _queue  # noqa: PLW0603 - a queue that was locked at the fork stays locked
-    _queue = SimpleQueue()
+    global _queue, runs
+    _queue, runs = SimpleQueue(), False
     for exchange in _open:
         exchange.done = True
     _open.clear()
-    _state.update(thread=None, collecting=None)
+    _state.update(collecting=None)
 
 
 if hasattr(os, "register_at_fork"):

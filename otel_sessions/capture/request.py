@@ -84,7 +84,9 @@ def begin(wire: Wire, target: Target | Elsewhere, request: Any, asked: Instrumen
     outgoing = request if kept is raw and longer is None else wire.clone(request, kept, longer)
     ambient = active_session(current)
     session = ambient if given is None else given.over(ambient)
-    exchange = _start(target, call, session, _place(session, ambient, current), asked)
+    entered = session is ambient and (session is None or session.received_path is None)
+    ctx = current if entered else _place(session, ambient, current)
+    exchange = _start(target, call, session, ctx, asked)
     if exchange is None:
         return outgoing, current if target.forward else _without_http(current), None
     if type(current.get(_SPAN)) not in _NO_CALLS:
@@ -136,14 +138,14 @@ def _value(field: object) -> object:
 
 
 def _place(session: Session | None, ambient: Session | None, current: Context) -> Context:
-    if session is None or (session is ambient and session.received_path is None):
-        return current  # entering the session has left a span or an anchor
+    if session is None:
+        return current
     if session is not ambient:
         ctx = placed(session, current)
         enclosing = trace.get_current_span(current)
         # A twin of this very call that started on its own, without the headers, must not keep it out of its session.
         return _at_step(session, ctx) if describes_call(enclosing) and _is_root(enclosing) else ctx
-    # One that came as bare baggage has neither.
+    # Entering a session leaves a span or an anchor; one that came as bare baggage has neither.
     known = trace.get_current_span(current).get_span_context().is_valid
     return current if known else anchored(session, current)
 

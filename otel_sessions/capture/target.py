@@ -154,7 +154,7 @@ class Targets:
 
     def at(self, url: Any) -> Target | Elsewhere | None:
         """What is at a ``URL`` of either httpx module: an LLM end point, a provider's other path, or nothing of ours."""
-        key = _key(url)
+        key = url.host, url.port, url.raw_path.partition(b"?")[0]  # as in _key: it is asked for each request
         return self._known.get(key) or self._target(key, url) or self.elsewhere(url)
 
     def of(self, url: Any) -> Target | None:

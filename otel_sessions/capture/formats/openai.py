@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -114,8 +115,8 @@ class _ResponseEvent(_Response):
     response: _Response | None = None
 
 
-def _call(body: bytes, *shapes: str) -> Call:
-    """``shapes`` are the keys one of which makes the body one of ours."""
+def _call(shape: str, body: bytes) -> Call:
+    """``shape`` is the key that makes the body one of ours."""
     found = decode(_Request, body)
     if found is None:
         return Call()
@@ -123,7 +124,7 @@ def _call(body: bytes, *shapes: str) -> Call:
     return Call(
         model=text(found.model),
         stream=stream,
-        fits=isinstance(found.model, str) and any(starts(getattr(found, key), b"[", b'"') for key in shapes),
+        fits=type(found.model) is str and starts(getattr(found, shape), b"[", b'"'),
         lacks_usage=stream and (options is None or options.include_usage is None),
         parameters=parameters(
             max_tokens=found.max_completion_tokens or found.max_output_tokens or found.max_tokens,
@@ -134,23 +135,20 @@ def _call(body: bytes, *shapes: str) -> Call:
     )
 
 
-def chat_call(body: bytes) -> Call:
-    """Body of a request for a chat completion."""
-    return _call(body, "messages")
-
-
-def completions_call(body: bytes) -> Call:
-    """Body of a request for a completion."""
-    return _call(body, "prompt")
+chat_call = partial(_call, "messages")
+"""Body of a request for a chat completion."""
+completions_call = partial(_call, "prompt")
+"""Body of a request for a completion."""
 
 
 def input_call(body: bytes) -> Call:
     """Body of a request with ``model`` and ``input``, or ``prompt``; not of a kind that must ask for usage."""
-    return replace(_call(body, "input", "prompt"), lacks_usage=False)
+    call = _call("input", body)
+    return replace(call, lacks_usage=False, fits=call.fits or completions_call(body).fits)
 
 
 def _decision_call(body: bytes) -> Call:
-    return replace(_call(body, "questions"), lacks_usage=False)
+    return replace(_call("questions", body), lacks_usage=False)
 
 
 def read_part(data: bytes, answer: Answer) -> None:
@@ -159,7 +157,8 @@ def read_part(data: bytes, answer: Answer) -> None:
     if part is None:
         return
     answer.name(part.model, part.id)
-    answer.service_tier = text(part.service_tier) or answer.service_tier
+    if part.service_tier is not None:
+        answer.service_tier = text(part.service_tier) or answer.service_tier
     for choice in part.choices or ():
         answer.finish(choice.index, choice.finish_reason)
     if part.x_groq is not None and b'"prompt_tokens"' in bytes(part.x_groq.usage):

@@ -117,15 +117,16 @@ class Answer:
 
     def name(self, model: object, response_id: object) -> None:
         """Take model and id of a part; the first that is not empty stands."""
-        if self.model is None:
-            self.model = text(model)
-        if self.id is None:
-            self.id = text(response_id)
+        # Without :func:`text`, as below: this runs for every call, and functions are what it costs.
+        if self.model is None and isinstance(model, str) and model:
+            self.model = model[:MAX_TEXT]
+        if self.id is None and isinstance(response_id, str) and response_id:
+            self.id = response_id[:MAX_TEXT]
 
     def finish(self, index: object, reason: object) -> None:
         """Take the finish reason of one choice; the last stands."""
-        if found := text(reason):
-            self.finish_reasons[index if isinstance(index, int) else 0] = found
+        if isinstance(reason, str) and reason:
+            self.finish_reasons[index if isinstance(index, int) else 0] = reason[:MAX_TEXT]
 
     def use(self, usage: msgspec.Raw, *, merge: bool = False) -> None:
         """Take a usage object: it replaces what was there, or is merged into it field by field."""

@@ -12,6 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from recorded_spans import call
+
+from otel_sessions.assembly import spool_of
+from otel_sessions.base import settings
+from otel_sessions.delivery import Spool
+from otel_sessions.delivery.batch import Batch
+from otel_sessions.store import Store
 
 PRELUDE = """
 import os, sys
@@ -77,6 +84,11 @@ def holder(dsn: str, ended: list[str]) -> Iterator[subprocess.Popen[str]]:
         ended += output.splitlines()
 
 
+def push(dsn: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "otel_sessions.cli", "spool", "push", "--store", dsn]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
+
 def named(name: str, spans: int) -> list[str]:
     return [f"{name}-{number}" for number in range(spans)]
 
@@ -101,10 +113,25 @@ def test_a_second_process_that_ends_at_once_loses_nothing(dsn: str) -> None:
         output, _ = run("start(); make('second', 5); told(otel_sessions.shutdown(5))", dsn)
         delivered, on_disk, in_memory, dropped = map(int, output.split())
         assert (delivered + on_disk, in_memory, dropped) == (6, 0, 0)
-    push = [sys.executable, "-m", "otel_sessions.cli", "spool", "push", "--store", dsn]
-    subprocess.run(push, capture_output=True, text=True, timeout=90, check=True)
+    assert push(dsn).returncode == 0
     stored, _ = run("print(*names())", dsn)
     assert stored.split() == named("holder", 3) + named("second", 5)
+
+
+def test_pushing_into_a_held_folder_says_who_holds_it(dsn: str) -> None:
+    """The command sends nothing, exits 1 and names the process; what waits stays, and is sent when the folder is free."""
+    spool = Spool(spool_of(settings.load({"store": dsn})) or pytest.fail("no spool"))
+    spool.put(Batch("left", 1, Store.encode([call()])))
+    spool.release()
+    program = "from otel_sessions.store import open_store; store = open_store(dsn); print(store.server_version(), flush=True); sys.stdin.readline()"
+    with process(program, dsn) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline()
+        refused = push(dsn)
+        reader.communicate("\n", timeout=90)
+    assert refused.returncode == 1
+    assert f"another process ({reader.pid}) holds this chDB folder" in refused.stderr
+    assert "1 spans sent, 0 left" in push(dsn).stdout
 
 
 def test_the_second_process_goes_on_alone_when_the_first_has_ended(dsn: str) -> None:

@@ -108,13 +108,13 @@ class Outbox:
             if batch.own:
                 self._ledger.drop(batch.spans, accounts.DISK, REFUSED)
 
-    def hand_over(self, untried: Batch) -> bool:
+    def hand_over(self, untried: Batch, reason: str) -> bool:
         """Leave all that is on disk to a process that can send it; False if ``untried``, in hand now, is not on disk."""
         if not untried.on_disk:
             return False
         self._elsewhere = True
         self._aside_until = time.monotonic() + _ASIDE_SECONDS
-        return self._did(lambda spool: spool.hand_over(untried))
+        return self._did(lambda spool: spool.hand_over(untried, reason))
 
     def follow(self) -> None:
         """Enter what other processes have made of the batches that were left to them."""

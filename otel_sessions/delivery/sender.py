@@ -117,7 +117,7 @@ class Sender:
         """What to do after a failure: False to try the same batch again after a pause."""
         self._failures += 1
         found = verdict(error)
-        if found is Verdict.ELSEWHERE and self._outbox.hand_over(untried):
+        if found is Verdict.ELSEWHERE and self._outbox.hand_over(untried, str(error)):
             self._report_held(error)
             self._failures = 1
             self._pause()

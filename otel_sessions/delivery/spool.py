@@ -198,11 +198,11 @@ class Spool:
         self._owner = owner
         return int(spans)
 
-    def hand_over(self, untried: Batch) -> None:
+    def hand_over(self, untried: Batch, error: str) -> None:
         """Leave what waits to whichever process takes it; ``untried`` was in hand and did not leave this process."""
         with self._database.change() as connection:
-            values = (untried.attempts, untried.attempted_at, untried.token)
-            connection.execute("UPDATE batches SET attempts = ?, attempted_at = ? WHERE token = ?", values)
+            values = (untried.attempts, untried.attempted_at, error, untried.token)
+            connection.execute("UPDATE batches SET attempts = ?, attempted_at = ?, error = ? WHERE token = ?", values)
             connection.execute("UPDATE batches SET owner = 0 WHERE owner = ?", (self._owner,))
 
     def left(self, account: Callable[[int, int], object]) -> None:

@@ -232,9 +232,12 @@ def _in_force(rows: Sequence[PriceRow]) -> list[PriceRow]:
 
 
 def _covers(better: PriceRow, row: PriceRow) -> bool:
-    same = (better.provider, better.model, better.service_tier) == (row.provider, row.model, row.service_tier)
-    starts = (better.valid_from, better.time_from, better.tier_start), (row.valid_from, row.time_from, row.tier_start)
-    return same and all(ours <= theirs for ours, theirs in zip(*starts, strict=True))
+    return (
+        (better.provider, better.model, better.service_tier) == (row.provider, row.model, row.service_tier)
+        and better.valid_from <= row.valid_from
+        and better.time_from <= row.time_from
+        and better.tier_start <= row.tier_start
+    )
 
 
 def _book(name: str) -> list[PriceRow]:

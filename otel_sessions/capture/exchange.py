@@ -142,7 +142,7 @@ class Exchange:
     def _parse(self, data: bytes) -> None:
         if data and self._body is None:
             self._readable = not self._headers.get("content-type", "").startswith(_NO_TEXT)
-            self._body = Body(self._read) if self._readable else None
+            self._body = Body(self._read, self._target.endpoint.telling) if self._readable else None
         if self._body is not None:
             try:
                 self._body.add(data)
@@ -162,16 +162,18 @@ class Exchange:
             self._readable = False
             return b""
 
-    def _read(self, part: bytes) -> None:
+    def _read(self, part: bytes) -> bool:
+        """Take a part; whether those that carry but a piece of text, most events of a stream, can be left out now."""
         answer, endpoint = self._answer, self._target.endpoint
         if self._recorder is not None:
             self._recorder.keep(part)
         elif answer.id is not None and answer.model is not None and not endpoint.tells(part):
-            return  # one of the many events of a stream that carry but a piece of text
+            return True
         try:
             endpoint.read(part, answer)
         except Exception:  # noqa: BLE001 - a body may be anything, nested deeper than Python can follow for one
             caught("capture.parse")
+        return answer.id is not None and answer.model is not None and self._recorder is None
 
     def _error_type(self, error: BaseException | None) -> str:
         if error is not None:

@@ -447,8 +447,8 @@ def response_received(parts: Sequence[Any]) -> list[Message]:
 
 _OPENAI = "openai"
 
-_TELLING = re.compile(rb'"(?:usage|x_groq)"\s*:\s*\{|"error"\s*:\s*[^n\s]|"finish_reason"\s*:\s*"')
-_TELLING_EVENT = re.compile(rb'"response"\s*:\s*\{|"type"\s*:\s*"error"')
+_TELLING = re.compile(rb'"(?:usage|finish_reason|x_groq|error)"\s*:\s*[^n\s]')
+_TELLING_EVENT = re.compile(rb'"(?:response"\s*:\s*\{|type"\s*:\s*"error")')
 
 ENDPOINTS = (
     Endpoint(

@@ -269,7 +269,7 @@ def _otlp_sender(endpoint: str) -> Send:
 
 
 # Parameters that carry keys or signatures, whatever stands around the word: ?key=, &api_key=, &X-Goog-Signature=.
-_SECRET = re.compile(r"(?i)([?&][^=&#]*(?:key|token|secret|password|sig|auth|credential|code)[^=&#]*=)[^&#]*")
+_SECRET = re.compile(r"(?i)([?&][^=&#]*(?:key|token|secret|passw|pwd|jwt|sig|auth|credential|code)[^=&#]*=)[^&#]*")
 
 
 def _scrub(span: trace.Span, _request: Any) -> None:

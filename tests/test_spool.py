@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,8 @@ def test_a_process_that_leaves_takes_nothing_from_one_that_stays(place: SpoolPla
     assert seen() == "3.0"
     spool.put(Batch("b", 4, b"x"))
     assert seen() == "7.0"
-    assert Spool(place).status().spans == 7
+    with closing(Spool(place)) as third:
+        assert third.status().spans == 7
     second.close()
 
 

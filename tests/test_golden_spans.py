@@ -43,7 +43,7 @@ LIVE = {
     "groq": "ours openinference ours+openinference traceloop openinference+traceloop",
     "bedrock": "openinference genai botocore genai+botocore openinference+botocore traceloop",
     "anthropic-bedrock": "ours",
-    "langchain": "ours openinference openinference+openai-genai ours+openinference ours+openinference+openai-genai",
+    "langchain": "ours openinference openai-genai ours+openai-genai",
     "langchain traceloop": "traceloop",
     "langchain langsmith": "langsmith",
     "pydantic-ai": "ours native native+openai-openinference ours+native ours+native+openai-genai",

@@ -93,14 +93,6 @@ def test_a_refused_call_that_two_describe_beside_each_other_counts_once(store: S
     assert rows(store, "SELECT span_id, reason FROM suppressed_spans") == [("0000000000000001", "same usage")]
 
 
-def test_a_framework_that_leaves_its_spans_out_of_the_context_counts_once(store: Store) -> None:
-    """Its span lies below its own chain, the call beside that: one is within the other's time."""
-    step, chain = span(8, {"session.id": "s1"}, seconds=6), span(1, {"session.id": "s1"}, seconds=5, parent=8)
-    insert(store, step, chain, other(2, "framework", start=1, seconds=3, parent=1))
-    insert(store, call(3, start=1.5, seconds=2, parent=8, more={"gen_ai.response.id": "r1"}))
-    check(store, 1, {"2": "same usage"})
-
-
 def test_of_two_that_differ_in_output_the_one_with_more_details_counts(store: Store) -> None:
     """Some leave reasoning out of the output."""
     details = {"gen_ai.usage.reasoning.output_tokens": 4}

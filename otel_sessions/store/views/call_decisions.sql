@@ -146,9 +146,8 @@ WITH
             if(k.session_source = 'own', '', p.named_session) AS named_session,
             p.named_path AS named_path,
             p.trace_session AS trace_session,
-            -- In the same trace, or at the top of their traces.
-            if(p.anchor != '', (k.trace_id, ''), ('', toString(k.service))) AS place,
-            p.anchor AS anchor,
+            -- Below the same span, or at the top of their traces.
+            if(p.anchor != '', (k.trace_id, p.anchor), (toString(k.service), '')) AS place,
             p.is_wrapper AND NOT k.is_sure AS is_wrapper,
             p.inner_id AS inner_id,
             if(k.is_sure OR k.status = 'error', '', p.inside_id) AS inside_id,
@@ -195,18 +194,10 @@ WITH
             row_number() OVER best AS usage_rank,
             first_value(span_id) OVER best AS usage_winner,
             first_value(scope) OVER best AS winner_scope,
-            first_value(anchor) OVER best AS winner_anchor,
-            first_value(started_at) OVER best AS winner_start,
-            first_value(ended_at) OVER best AS winner_end,
             first_value(response_id) OVER best AS winner_response,
             first_value(model) OVER best AS winner_model,
             first_value(request_model) OVER best AS winner_request,
-            max(is_log) OVER (PARTITION BY place, anchor, scope, request_model) AS has_log,
-            -- A framework's span that is in nobody's context lies beside the call, below its own chain: then one of the
-            -- two has to be within the other's time.
-            anchor = winner_anchor
-                OR (winner_start >= addMilliseconds(started_at, -10) AND winner_end <= addMilliseconds(ended_at, 10))
-                OR (started_at >= addMilliseconds(winner_start, -10) AND ended_at <= addMilliseconds(winner_end, 10)) AS is_beside
+            max(is_log) OVER (PARTITION BY place, scope, request_model) AS has_log
         FROM
         (
             SELECT *, row_number() OVER (PARTITION BY place, is_out, has_usage, tokens, usage_island, scope ORDER BY started_at, span_id) AS usage_turn
@@ -247,7 +238,7 @@ FROM
             is_wrapper, 'wrapper',
             inside_id != '', 'nested',
             is_out OR usage_rank = 1, '',
-            winner_scope != scope AND is_beside AND (response_id = '' OR winner_response = '')
+            winner_scope != scope AND (response_id = '' OR winner_response = '')
                 AND (model = winner_model OR startsWith(winner_model, request_model) OR startsWith(model, winner_request)), 'same usage',
             ''
         ) AS found_reason,

@@ -1,19 +1,22 @@
-"""Nothing lost, nothing twice: `python -m bench.durability [outage|breaks|kills|cost|flood|soak ...]`.
+"""Nothing lost, nothing twice: `python -m bench.durability [outage|breaks|kills|cost|exporter|flood|soak ...]`.
 
 A ClickHouse HTTP server over chDB in a process of its own, a proxy in front of it that can break connections, and hosts
 in processes of their own that use the package as users do. Without a name: all but the soak, each with less time.
 
-outage  the server away for --seconds under 500 calls/s: lost, doubled, and the host's p99 call time with and without
+outage  the server away for --seconds under 500 calls/s: lost, doubled; before that the host's p99 call time in windows of
+        10 s, with the server there and away in turns
 breaks  --batches inserts over connections that break before, in the middle of and after the insert, at random
 kills   kill -9 of a host at --rounds random moments: what had ended before the documented age, lost and doubled
 cost    spans/s and CPU per span with and without the spool; time added on the calling thread
-flood   a full queue and a full spool: the accounts, memory, the slowest call
+exporter spans/s through ClickHouseSpanExporter, 512 at a time
+flood   a full queue and a full spool: the accounts, memory, the slowest span, garbage collections
 soak    2,000 spans/s for --seconds: memory, threads, file descriptors
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -34,10 +37,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from breaking_proxy import PASS, BreakingProxy, at_random, breaking
 from clickhouse_server import Server, running
+from opentelemetry.sdk.trace.export import SpanExportResult
 
 from otel_sessions.store import Store, open_store
 
 AGE_SECONDS = 1.0
+WINDOW_SECONDS = 10.0
+WINDOWS = 10
+SAMPLE_SECONDS = 15.0
 ATTRIBUTES: dict[str, Any] = {
     "gen_ai.operation.name": "chat",
     "gen_ai.provider.name": "openai",
@@ -92,22 +99,31 @@ def place() -> Iterator[Place]:
 
 
 def outage(seconds: float) -> bool:
-    """One host without and one with an outage, half as long before and after it as the outage itself."""
-    taken = {}
+    """One host: the server there and away in turns of ten seconds, for the host's p99, and then away for so long."""
+    turns = [(WINDOW_SECONDS, number % 2 == 1) for number in range(1, 2 * WINDOWS + 1)]
+    plan = [(WINDOW_SECONDS, False), *turns, (seconds, True), (WINDOW_SECONDS, False)]
     with place() as here:
-        for away in (False, True):
-            process = here.host("calls", 500, 2 * seconds, "away" if away else "there")
-            timer = [threading.Timer(seconds / 2, setattr, (here.proxy, "away", away)),
-                     threading.Timer(1.5 * seconds, setattr, (here.proxy, "away", False))]  # fmt: skip
-            for one in timer:
-                one.start()
-            taken[away] = last_line(process)
+        process = here.host("calls", 500, sum(length for length, _ in plan), "outage")
+        assert process.stdout is not None
+        started = float(process.stdout.readline())
+        for length, away in plan:
+            here.proxy.away = away
+            started += length
+            time.sleep(max(0.0, started - time.monotonic()))
+        taken = last_line(process)
         counts = here.counts()
-    made = taken[False]["calls"] + taken[True]["calls"]
-    ratio = taken[True]["p99_us"] / taken[False]["p99_us"]
-    print(f"outage {seconds:.0f} s: {made} calls, {counts}; host's p99 {taken[False]['p99_us']:.0f} µs, "
-          f"in the outage {taken[True]['p99_us']:.0f} µs, ratio {ratio:.2f}; at the end {taken[True]['result']}")  # fmt: skip
-    return all(number == made for number in counts.values())
+    p99 = {away: [one for one, (_, then) in zip(taken["p99_us"][1:], turns, strict=False) if then is away]
+           for away in (False, True)}  # fmt: skip
+    there, gone = (statistics.median(p99[away]) for away in (False, True))
+    print(f"outage {seconds:.0f} s: {taken['calls']} calls, {counts}; at the end {taken['result']}")
+    print(f"host's p99 call in {len(p99[False])} and {len(p99[True])} windows of {WINDOW_SECONDS:.0f} s in turns, medians: "
+          f"{there:.0f} µs, the server away {gone:.0f} µs, ratio {gone / there:.2f}; {rounded(p99)}")  # fmt: skip
+    return all(number == taken["calls"] for number in counts.values()) and gone <= 1.1 * there
+
+
+def rounded(p99: dict[bool, list[float]]) -> str:
+    there, away = ([round(one) for one in p99[is_away]] for is_away in (False, True))
+    return f"there {there}, away {away}"
 
 
 def breaks(batches: int) -> bool:
@@ -186,6 +202,29 @@ def cost(spans: int) -> bool:
     return ratio <= 1.5
 
 
+def exporter(spans: int) -> bool:
+    """ClickHouseSpanExporter behind the SDK's batch processor's 512 spans at a time: until safe, and until stored."""
+    from bench.export import llm_spans
+    from otel_sessions import ClickHouseSpanExporter
+
+    made = llm_spans(spans)
+    with place() as here:
+        os.environ["OTEL_SESSIONS_SPOOL_DIR"] = str(here.folder / "spool")
+        exporting = ClickHouseSpanExporter(here.dsn)
+        exporting.export(made[:512])
+        exporting.force_flush()
+        started = time.perf_counter()
+        taken = [exporting.export(made[start : start + 512]) for start in range(512, spans, 512)]
+        safe = time.perf_counter() - started
+        arrived = exporting.force_flush(600_000)
+        stored = time.perf_counter() - started
+        exporting.shutdown()
+        counts = here.counts()
+    print(f"exporter: {spans - 512} spans, {(spans - 512) / safe:,.0f}/s until safe on disk, {(spans - 512) / stored:,.0f}/s "
+          f"until stored; {counts}")  # fmt: skip
+    return arrived and all(one is SpanExportResult.SUCCESS for one in taken) and set(counts.values()) == {spans}
+
+
 def flood(seconds: float) -> bool:
     """No store, a small queue, a small spool, and as many spans as there is time for."""
     with place() as here:
@@ -194,19 +233,32 @@ def flood(seconds: float) -> bool:
     result = found["result"]
     total = result["delivered"] + result["pending"] + result["dropped"]
     print(f"flood: {found['made']} spans made, accounts {total}: {result}; memory grew {found['grown_mb']:.0f} MB, "
-          f"slowest on_end {found['slowest_ms']:.1f} ms")  # fmt: skip
-    return bool(total == found["made"])
+          f"slowest span {found['slowest_ms']:.1f} ms, longest garbage collection {found['collection_ms']:.1f} ms "
+          f"(before the flood {found['collection_alone_ms']:.1f} ms)")  # fmt: skip
+    return bool(total == found["made"]) and found["collection_ms"] < 1.5 * found["collection_alone_ms"]
 
 
 def soak(seconds: float) -> bool:
-    """2,000 spans/s; memory is read every tenth of the time, and the first tenth is warm-up."""
+    """2,000 spans/s; memory, threads and files every 15 s. The first third is warm-up: there memory may grow."""
     with place() as here:
         found = last_line(here.host("soak", 2000, seconds, "soak"))
         counts = here.counts()
-    memory, threads, files = found["rss_mb"], found["threads"], found["fds"]
-    print(f"soak {seconds:.0f} s: {found['made']} spans, {counts}; MB {memory}, threads {threads}, fds {files}")
-    flat = memory[-1] - memory[1] < 20 and threads[-1] <= threads[1] and files[-1] <= files[1] + 2
-    return flat and counts["otel_traces"] == counts["different"] == found["made"]
+    samples = found["samples"]
+    for at, memory, threads, files in samples:
+        print(f"soak {at:5.0f} s: {memory:6.1f} MB, {threads} threads, {files} file descriptors")
+    rest = samples[len(samples) // 3 :]
+    growth = slope([(at, memory) for at, memory, _, _ in rest])
+    print(f"soak {seconds:.0f} s: {found['made']} spans, {counts}; after the first third memory grew "
+          f"{growth * 60:.2f} MB per minute")  # fmt: skip
+    steady = all(max(one[column] for one in rest) <= rest[0][column] + room for column, room in ((2, 0), (3, 2)))
+    return steady and growth * 60 < 0.5 and counts["otel_traces"] == counts["different"] == found["made"]
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """How fast the second of each pair grows with the first, by least squares."""
+    if len(points) < 2:
+        return 0.0
+    return statistics.linear_regression(*zip(*points, strict=True)).slope
 
 
 def maker(processor: Any) -> Callable[[str, str], None]:
@@ -267,7 +319,7 @@ class Host:
             yield number
 
     def calls(self) -> dict[str, Any]:
-        """LLM calls over a transport that answers at once."""
+        """LLM calls over a transport that answers at once; the p99 of each window of ten seconds."""
         import httpx2
 
         usage = {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11}
@@ -275,14 +327,17 @@ class Host:
         self.package.configure()
         client = httpx2.Client(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, json=answer)))
         times = []
+        print(time.monotonic(), flush=True)
         with self.package.session(self.name):
             for _ in self.ticks():
                 started = time.perf_counter()
                 client.post("https://api.openai.com/v1/chat/completions", json={"model": "gpt-4o", "messages": []})
                 times.append(time.perf_counter() - started)
         result = self.package.flush(120)
-        times.sort()
-        return {"calls": len(times), "p99_us": times[int(len(times) * 0.99)] * 1e6, "result": str(result)}
+        size = int(self.rate * WINDOW_SECONDS)
+        windows = [sorted(times[start : start + size]) for start in range(0, len(times), size)]
+        p99 = [window[int(len(window) * 0.99)] * 1e6 for window in windows]
+        return {"calls": len(times), "p99_us": p99, "result": str(result)}
 
     def spans(self) -> dict[str, Any]:
         """Spans, and a line for each as soon as it has ended."""
@@ -360,33 +415,38 @@ class Host:
 
     def flood(self) -> dict[str, Any]:
         make = self._tracer(queue_size=20_000, spool_max_bytes=5_000_000)
-        before, slowest, made = rss_mb(), 0.0, 0
-        deadline = time.perf_counter() + self.seconds
-        while (now := time.perf_counter()) < deadline:
-            make("x", f"s{made % 100}")
-            slowest = max(slowest, time.perf_counter() - now)
-            made += 1
+        make("first", "flood")
+        self.package.flush(1)
+        before, slowest, made = rss_mb(), 0.0, 1
+        alone = max(collection() for _ in range(5))
+        with collections() as times:
+            deadline = time.perf_counter() + self.seconds
+            while (now := time.perf_counter()) < deadline:
+                make("x", f"s{made % 100}")
+                slowest = max(slowest, time.perf_counter() - now)
+                made += 1
+            times.append(collection())
         result = self.package.shutdown(5)
         accounts = {name: getattr(result, name) for name in ("delivered", "pending", "pending_disk", "dropped")}
         return {
             "made": made, "result": accounts | {"reasons": dict(result.dropped_reasons)},
             "grown_mb": rss_mb() - before, "slowest_ms": slowest * 1000,
+            "collection_ms": max(times) * 1000, "collection_alone_ms": alone * 1000,
         }  # fmt: skip
 
     def soak(self) -> dict[str, Any]:
         make = self._tracer()
-        found: dict[str, list[int]] = {"rss_mb": [], "threads": [], "fds": []}
-        every = max(1, int(self.rate * self.seconds / 10))
+        samples: list[tuple[float, float, int, int]] = []
+        every = int(self.rate * SAMPLE_SECONDS)
         made = 0
         for number in self.ticks():
             make("x", f"s{number // 1000}")
             made += 1
             if made % every == 0:
-                found["rss_mb"].append(round(rss_mb()))
-                found["threads"].append(threading.active_count())
-                found["fds"].append(len([*Path("/proc/self/fd").iterdir()]))
+                files = len([*Path("/proc/self/fd").iterdir()])
+                samples.append((made / self.rate, rss_mb(), threading.active_count(), files))
         self.package.shutdown(60)
-        return found | {"made": made}
+        return {"samples": samples, "made": made}
 
     def _tracer(self, **settings: Any) -> Callable[[str, str], None]:
         """Spans of the host's own, through all that configure() set up."""
@@ -401,6 +461,30 @@ class Host:
             tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes).end()
 
         return make
+
+
+def collection() -> float:
+    """CPU seconds of a full garbage collection now."""
+    started = time.thread_time()
+    gc.collect()
+    return time.thread_time() - started
+
+
+@contextmanager
+def collections() -> Iterator[list[float]]:
+    """CPU seconds of each garbage collection meanwhile, on whatever thread; the interpreter stands still so long."""
+    times: list[float] = []
+    started = [0.0]
+
+    def observe(phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            started[0] = time.thread_time()
+        else:
+            times.append(time.thread_time() - started[0])
+
+    gc.callbacks.append(observe)
+    yield times
+    gc.callbacks.remove(observe)
 
 
 def sampled_span() -> Any:
@@ -421,7 +505,7 @@ def rss_mb() -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["outage", "breaks", "kills", "cost", "flood"])
+    parser.add_argument("what", nargs="*", default=["outage", "breaks", "kills", "cost", "exporter", "flood"])
     parser.add_argument("--seconds", type=float, help="outage: 60, soak: 600, flood: 20 unless told otherwise")
     parser.add_argument("--batches", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=50)
@@ -437,6 +521,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "breaks": lambda: breaks(options.batches),
         "kills": lambda: kills(options.rounds),
         "cost": lambda: cost(options.spans),
+        "exporter": lambda: exporter(options.spans),
         "flood": lambda: flood(options.seconds or 20),
         "soak": lambda: soak(options.seconds or 600),
     }

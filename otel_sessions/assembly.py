@@ -12,7 +12,6 @@ import os
 import re
 import threading
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -30,7 +29,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_sessions import capture
 from otel_sessions.base import settings
-from otel_sessions.base.errors import OtelSessionsError, StoreUnavailableError
+from otel_sessions.base.errors import StoreHeldError, StoreUnavailableError
 from otel_sessions.base.exits import at_exit, come_first
 from otel_sessions.base.guard import count, guarded
 from otel_sessions.base.settings import Settings, masked
@@ -40,7 +39,7 @@ from otel_sessions.prices import PriceRegistry, priced
 from otel_sessions.processor import SessionSpanProcessor
 from otel_sessions.store import Store, open_store
 
-_EXPORT_RETRY_SECONDS = (0.25, 0.5, 1.0)
+_EXPORT_SECONDS = 30.0
 
 
 class _Pipeline(SpanProcessor):
@@ -181,29 +180,41 @@ def _pipeline_of(provider: TracerProvider) -> _Pipeline:
 
 
 def _deliveries(wanted: Settings, store: Store | None) -> tuple[Delivery, ...]:
-    limits = Limits(wanted.queue_size, wanted.batch_size, wanted.batch_age_seconds)
-    cut = cutting(wanted.max_value_length)
     deliveries = []
     if store is not None:
-        sender = StoreSender(store, wanted)
-        where = masked(wanted.store_dsn)
-        place = spool_of(wanted)
-        deliveries.append(
-            Delivery(
-                where,
-                sender.send,
-                stages=(cut, sender.prices.priced),
-                limits=limits,
-                encode=store.encode,
-                spool=place,
-                confirm=sender.confirm,
-                numbered=True,
-            )
-        )
+        _warn_if_held(store, wanted)
+        deliveries.append(_to_store(wanted, store, numbered=True))
     if wanted.otlp_endpoint is not None:
         send = _otlp_sender(wanted.otlp_endpoint)
-        deliveries.append(Delivery(masked(wanted.otlp_endpoint), send, stages=(cut, priced), limits=limits))
+        stages = (cutting(wanted.max_value_length), priced)
+        deliveries.append(Delivery(masked(wanted.otlp_endpoint), send, stages=stages, limits=_limits(wanted)))
     return tuple(deliveries)
+
+
+def _to_store(wanted: Settings, store: Store, *, numbered: bool) -> Delivery:
+    sender = StoreSender(store, wanted)
+    return Delivery(
+        masked(wanted.store_dsn),
+        sender.send,
+        stages=(cutting(wanted.max_value_length), sender.prices.priced),
+        limits=_limits(wanted),
+        encode=store.encode,
+        spool=spool_of(wanted),
+        confirm=sender.confirm,
+        numbered=numbered,
+    )
+
+
+def _limits(wanted: Settings) -> Limits:
+    return Limits(wanted.queue_size, wanted.batch_size, wanted.batch_age_seconds)
+
+
+def _warn_if_held(store: Store, wanted: Settings) -> None:
+    try:
+        store.check_free()
+    except StoreHeldError as error:
+        where = "the spool, for that process to send them" if wanted.spools else "memory"
+        count("store.held", "otel-sessions: %s Until then spans wait in %s.", error, where)
 
 
 def spool_of(wanted: Settings) -> SpoolPlace | None:
@@ -258,7 +269,7 @@ def _otlp_sender(endpoint: str) -> Send:
 
 
 # Parameters that carry keys or signatures, whatever stands around the word: ?key=, &api_key=, &X-Goog-Signature=.
-_SECRET = re.compile(r"(?i)([?&][^=&#]*(?:key|token|secret|password|sig|auth|credential|code)[^=&#]*=)[^&#]*")
+_SECRET = re.compile(r"(?i)([?&][^=&#]*(?:key|token|secret|passw|pwd|jwt|sig|auth|credential|code)[^=&#]*=)[^&#]*")
 
 
 def _scrub(span: trace.Span, _request: Any) -> None:
@@ -289,49 +300,40 @@ def _instrument_http(provider: TracerProvider) -> None:
 class ClickHouseSpanExporter(SpanExporter):
     """Writes spans, priced, to a ClickHouse store; for anyone's own tracer provider and span processor.
 
-    ``store`` is a DSN; all other settings come from the environment. A batch that meets a passing failure is tried
-    again under the same token within about two seconds, then reported as failed.
+    ``store`` is a DSN; all other settings come from the environment. Spans go the same way as after
+    :func:`configure`, without its queue: to the spool, from there to the store, in few inserts.
     """
 
     def __init__(self, store: str | None = None) -> None:
         self._settings = settings.load({"store": store})
         self._store = open_store(self._settings.store_dsn)
-        self._sender = StoreSender(self._store, self._settings)
+        _warn_if_held(self._store, self._settings)
+        # Not numbered: what the span processor in front drops could not show as a gap.
+        self._delivery = _to_store(self._settings, self._store, numbered=False)
+        # Now, since at the end of the interpreter, where a short program first exports, no thread can be started.
+        self._delivery.start()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Insert ``spans``. Never raises; a failure is counted, logged and returned."""
-        try:
-            block = self._store.encode([self._sender.prices.priced(span) for span in spans]) if spans else b""
-        except Exception as error:  # noqa: BLE001 - attribute values are anyone's
-            return self._failed(error)
-        return self._insert(block) if spans else SpanExportResult.SUCCESS
+        """Take ``spans``. Never raises.
 
-    def _insert(self, block: bytes) -> SpanExportResult:
-        token = uuid.uuid4().hex
-        for pause in (*_EXPORT_RETRY_SECONDS, None):
-            try:
-                self._sender.send(block, token)
-            except StoreUnavailableError as error:
-                if pause is None:
-                    return self._failed(error)
-                time.sleep(pause)
-            except OtelSessionsError as error:
-                return self._failed(error)
-            else:
+        SUCCESS once they are safe: in the spool, or, where there is none and for ``chdb://``, in the store, or in the
+        spool if the store does not take them now. FAILURE if some were lost; that is counted and logged.
+        """
+        with guarded("export"):
+            local = self._settings.store_dsn.startswith("chdb://")
+            if self._delivery.deliver(spans, _EXPORT_SECONDS, arrive=local):
                 return SpanExportResult.SUCCESS
         return SpanExportResult.FAILURE
 
     def shutdown(self) -> None:
-        """Close the store."""
-        self._store.close()
+        """Send what is left; what the store does not take stays in the spool. Close the store."""
+        with guarded("export"):
+            self._delivery.shutdown()
+            self._store.close()
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - nothing is buffered here
-        """Nothing is buffered here."""
-        return True
-
-    def _failed(self, error: Exception) -> SpanExportResult:
-        count("export.failed", "otel-sessions: cannot write to %s: %s", masked(self._settings.store_dsn), error)
-        return SpanExportResult.FAILURE
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until all has arrived; False if it has not after ``timeout_millis``."""
+        return self._delivery.force_flush(timeout_millis)
 
 
 class SessionsDistro(BaseDistro):  # type: ignore[misc] # the base is untyped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
 import socketserver
 import threading
@@ -20,6 +21,7 @@ AFTER = "after"
 HALF_REPLY = "half reply"
 """The server does it all, the client gets half of the reply's head."""
 PASS = "pass"
+_INSERT = re.compile(r"""INSERT INTO [`"\w.]*\botel_traces\b""")
 
 Choose = Callable[[], str]
 
@@ -73,9 +75,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def _pass_on(self, request: bytes, client: socket.socket, upstream: socket.socket) -> bool:
         head = unquote_plus(request[:4096].decode("latin-1"))
-        decision = (
-            self.server.decide() if "INSERT INTO `otel_traces`" in head or "INSERT INTO otel_traces" in head else PASS
-        )
+        decision = self.server.decide() if _INSERT.search(head) else PASS
         if decision == BEFORE:
             return False
         upstream.sendall(request[: len(request) // 2] if decision == MIDDLE else request)

@@ -1,4 +1,4 @@
-"""ClickHouse's HTTP interface over a chDB engine, in a process of its own: enough of it for clickhouse-connect.
+"""ClickHouse's HTTP interface over a chDB engine, in a process of its own: enough of it for clickhouse-connect and Go.
 
 ``python clickhouse_server.py FOLDER [PORT]`` prints its port once it listens. Each request runs on an engine handle
 of its own, with the request's settings SET on it, as a server gives each request a context.
@@ -7,6 +7,7 @@ of its own, with the request's settings SET on it, as a server gives each reques
 from __future__ import annotations
 
 import base64
+import json
 import re
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,8 @@ def run(folder: str, text: bytes, body: bytes, query: Mapping[str, str]) -> byte
         if insert and (data := (text or body)[insert.end() :] + (body if text else b"")):
             return _insert(handle, insert["into"].decode(), insert["format"].decode(), data)
         statement = (text + body).decode()
+        if "client_protocol_version" in query:
+            return _versioned(handle.query(statement, "JSONCompact").bytes())
         return bytes(handle.query(statement, query.get("default_format", "TabSeparated"), params=parameters).bytes())
     finally:
         handle.close()
@@ -102,6 +105,35 @@ def _insert(handle: Any, into: str, kind: str, data: bytes) -> bytes:
         clause = f" SETTINGS {settings}" if settings else ""
         handle.query(f"INSERT INTO {into} FROM INFILE '{file.name}'{clause} FORMAT {kind}")
     return b""
+
+
+def _versioned(result: bytes) -> bytes:
+    """A result as the Go driver asks for it: Native with what later protocol versions put before block and columns.
+
+    The engine writes version 0 alone. The driver reads strings and one number: who the server is, a table's columns.
+    """
+    found = json.loads(result)
+    block = b"\x01\x00\x02\xff\xff\xff\xff\x00" + _varint(len(found["meta"])) + _varint(len(found["data"]))
+    for at, column in enumerate(found["meta"]):
+        encode = _ENCODERS[column["type"]]
+        block += _text(column["name"]) + _text(column["type"]) + b"\x00"
+        block += b"".join(encode(row[at]) for row in found["data"])
+    return block
+
+
+def _varint(number: int) -> bytes:
+    return bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80]) + _varint(number >> 7)
+
+
+def _text(value: str) -> bytes:
+    return _varint(len(value.encode())) + value.encode()
+
+
+def _four_bytes(value: int) -> bytes:
+    return value.to_bytes(4, "little")
+
+
+_ENCODERS: Mapping[str, Callable[[Any], bytes]] = {"String": _text, "UInt32": _four_bytes}
 
 
 def _escaped(text: str) -> str:

@@ -309,7 +309,7 @@ def test_keys_in_urls_are_not_recorded() -> None:
         trace.set_tracer_provider(provider)
         otel_sessions.configure(store="none")
         try:
-            httpx2.get("http://127.0.0.1:9/v1beta/models?key=AIzaSECRET&api_key=SECRET&page=2&X-Goog-Signature=SECRET")
+            httpx2.get("http://127.0.0.1:9/v1beta/models?key=AIzaSECRET&api_key=SECRET&page=2&X-Goog-Signature=SECRET&pwd=SECRET")
         except httpx2.HTTPError:
             pass
         [span] = memory.get_finished_spans()

@@ -25,7 +25,6 @@ from otel_sessions.base.context import (
     placed,
     remove_listener,
     sample_with,
-    session_attributes,
     step_context,
 )
 from otel_sessions.base.guard import counters
@@ -132,9 +131,9 @@ def test_the_ambient_session_wins_over_baggage() -> None:
 
 def test_what_a_span_says_of_a_session() -> None:
     """Only what is set becomes an attribute."""
-    assert session_attributes(Session("run")) == {"session.id": "run", "session.path": "/"}
+    assert Session("run").attributes == {"session.id": "run", "session.path": "/"}
     full = Session("run", "n", "/a", "ann", {"plan": "pro"}, "tool")
-    assert session_attributes(full) == {
+    assert full.attributes == {
         "session.id": "run",
         "session.path": "/a",
         "session.name": "n",

@@ -223,18 +223,25 @@ def test_every_setting_is_documented() -> None:
     [
         ("http://db:8123/otel", "auto", True),
         ("http://db:8123/otel", "off", False),
-        ("chdb:///data/store", "auto", False),
+        ("chdb:///data/store", "auto", True),
+        ("chdb:///data/store", "off", False),
         ("chdb:///data/store", "on", True),
         ("chdb://memory", "on", False),
         ("none", "on", False),
     ],
 )
-def test_batches_wait_on_disk_for_servers(store: str, spool: str, *, spools: bool) -> None:
-    """By default for stores over the network; never for a store that ends with the process."""
+def test_batches_wait_on_disk_unless_told_otherwise(store: str, spool: str, *, spools: bool) -> None:
+    """By default for every store but one that ends with the process."""
     assert load({"store": store, "spool": spool}, {}).spools is spools
 
 
 def test_the_spool_lies_in_the_state_folder_unless_told_otherwise() -> None:
     """spool_dir is the folder itself."""
     assert load({"spool_dir": "/a/b"}, {}).spool_folder == Path("/a/b")
-    assert load({}, {}).spool_folder.name == "spool"
+    assert load({"store": "http://db:8123/otel"}, {}).spool_folder.name == "spool"
+
+
+def test_the_spool_of_a_local_store_lies_in_its_folder() -> None:
+    """Whoever uses the folder finds it; spool_dir wins."""
+    assert load({"store": "chdb:///data/store?max_threads=2"}, {}).spool_folder == Path("/data/store/spool")
+    assert load({"store": "chdb:///data/store", "spool_dir": "/a/b"}, {}).spool_folder == Path("/a/b")

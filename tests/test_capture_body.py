@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -57,6 +58,33 @@ def test_the_cuts_do_not_matter(events: list[bytes], cuts: list[int]) -> None:
     """The same bytes give the same parts in any chunks, and no bytes raise."""
     data = b"".join(events)
     assert parts(*pieces(data, cuts)) == parts(data)
+
+
+TOLD = st.sampled_from(
+    [b'data: {"a":1}\n\n', b'event: b\ndata: {"b":"x"}\n\n', b'data: {"tell":1}\n\n', b'data: {"a":1,\ndata: "tell":2}\n\n',
+     b'{"tell":3}\n\n', b": ping\n\n", b"data: [DONE]\n\n", b'data: {"a":"[DONE]"}\r\n\r\n', b"\n"]
+)  # fmt: skip
+
+
+@given(st.lists(TOLD), st.lists(st.integers(0, 300), max_size=10), st.integers(0, 3))
+def test_events_that_say_nothing_may_be_left_out(events: list[bytes], cuts: list[int], need: int) -> None:
+    """Once the reader has what it needs, every telling event still arrives, in order, and so does the end."""
+    every: list[bytes] = []
+    some: list[bytes] = []
+
+    def read(part: bytes) -> bool:
+        some.append(part)
+        return len(some) > need
+
+    whole, selective = Body(every.append), Body(read, re.compile(b'"tell"'))
+    for chunk in pieces(b"".join([b"data: {}\n\n", *events]), cuts):
+        whole.add(chunk)
+        selective.add(chunk)
+    whole.end()
+    selective.end()
+    assert some[: need + 1] == every[: need + 1]
+    assert [part for part in some if b"tell" in part] == [part for part in every if b"tell" in part]
+    assert selective.said_done == whole.said_done
 
 
 @pytest.mark.parametrize("cut", [1, 1000, 65_536])

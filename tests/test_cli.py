@@ -300,12 +300,30 @@ def test_sql_reads_standard_input_and_limits(dsn: str) -> None:
     assert result.stdout.split() == ["number", "0", "1"]
 
 
-def test_sql_may_only_read(dsn: str) -> None:
-    """A statement that writes is refused and changes nothing."""
-    result = invoke("--store", dsn, "sql", "DROP TABLE otel_traces")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE otel_traces",
+        "SELECT 1; DROP TABLE otel_traces",
+        "INSERT INTO otel_traces SELECT * FROM otel_traces",
+        "INSERT INTO FUNCTION file('{file}') SELECT 1",
+        "SELECT 1 INTO OUTFILE '{file}'",
+    ],
+)
+def test_sql_may_only_read(dsn: str, statement: str, tmp_path: Path) -> None:
+    """A statement that writes, be it a file, is refused and changes nothing."""
+    file = tmp_path / "out.csv"
+    result = invoke("--store", dsn, "sql", statement.format(file=file))
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1
+    assert not file.exists()
     assert rows("--store", dsn, "sql", "SELECT count() AS n FROM otel_traces") == [{"n": len(SPANS)}]
+
+
+def test_sql_may_have_semicolons_in_texts_and_at_the_end(dsn: str) -> None:
+    """Only a second statement is refused."""
+    query = "SELECT ';' AS a, 'it\\'s; INSERT INTO' AS `b;` /* ; */ -- ;\n ORDER BY a;"
+    assert rows("--store", dsn, "sql", query) == [{"a": ";", "b;": "it's; INSERT INTO"}]
 
 
 @pytest.mark.parametrize(
@@ -313,6 +331,8 @@ def test_sql_may_only_read(dsn: str) -> None:
     [
         (("sql", "SELECT nothing FROM sessions"), 1, "nothing"),
         (("sql", ""), 2, "empty"),
+        (("sql", "SELECT 1; SELECT 'a', 2"), 1, "one statement at a time"),
+        (("sql", "SELECT 1 FORMAT JSON"), 1, "--json"),
         (("sql", "SELECT 1", "--json", "--csv"), 2, "exclude each other"),
         (("list", "--since", "yesterday"), 2, "neither an age"),
         (("list", "--order", "colour"), 2, "--order"),

@@ -77,6 +77,20 @@ def test_own_prices_come_from_a_file(store: Store, tmp_path: Path) -> None:
     assert store.reader().session("s1").cost_usd == Decimal("0.0011")
 
 
+def test_what_is_listed_can_be_imported_again(store: Store, tmp_path: Path) -> None:
+    """Prices that your own have taken the place of are not listed, so that the file has each condition once."""
+    run("update")
+    file = tmp_path / "own.csv"
+    file.write_text("provider,model,input,output\nopenai,gpt-4o-2024-08-06,2.50,10\n")
+    run("import", str(file))
+    listed = document("list", "gpt-4o")
+    assert [row["origin"] for row in listed if not row["service_tier"]] == ["user"]
+    assert {row["origin"] for row in listed if row["service_tier"]} == {"book"}
+    file.write_text(run("list", "--csv").stdout)
+    assert ",2.5," in file.read_text()
+    assert f"read {len(listed)} prices" in run("import", str(file), "--dry-run").stdout
+
+
 def test_mistakes_in_the_file_are_named_and_nothing_is_imported(store: Store, tmp_path: Path) -> None:
     """One line on stderr for each, with the line of the file; exit code 2."""
     file = tmp_path / "own.csv"

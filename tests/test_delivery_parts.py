@@ -17,11 +17,15 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan
 
-from otel_sessions.base.errors import ForkedStoreError, SchemaError, StoreError, StoreUnavailableError
+from otel_sessions.base.errors import ForkedStoreError, SchemaError, StoreError, StoreHeldError, StoreUnavailableError
 from otel_sessions.base.values import FlushResult
 from otel_sessions.delivery import metrics
+from otel_sessions.delivery.batch import Limits, Recipe
+from otel_sessions.delivery.batcher import GROUP, Batcher
 from otel_sessions.delivery.intake import Intake
 from otel_sessions.delivery.ledger import DELIVERED, DISK, MEMORY, RECOVERED, Ledger
+from otel_sessions.delivery.outbox import Outbox
+from otel_sessions.delivery.packing import unpack
 from otel_sessions.delivery.verdict import Verdict, code_of, verdict
 
 SPAN = ReadableSpan("x")
@@ -32,8 +36,8 @@ def test_the_queue_keeps_order_and_refuses_beyond_its_size() -> None:
     intake = Intake(3)
     spans = [ReadableSpan(str(number)) for number in range(5)]
     assert [intake.offer(span) for span in spans] == [1, 2, 3, 0, 0]
-    assert [span.name for span in intake.take(2)] == ["0", "1"]
-    assert [span.name for span in intake.take(9)] == ["2"]
+    assert [unpack(waiting).name for waiting in intake.take(2)] == ["0", "1"]
+    assert [unpack(waiting).name for waiting in intake.take(9)] == ["2"]
     assert intake.refused() == {"queue_full": 2}
 
 
@@ -59,6 +63,24 @@ def test_threads_that_offer_at_the_same_time_are_all_counted() -> None:
         thread.join()
     assert len(intake) + intake.refused().total() == 8000
     assert 1000 <= len(intake) <= 1003
+
+
+@pytest.mark.parametrize(("age", "batches"), [(0.0, 10), (60.0, 1)])
+def test_a_long_queue_is_batched_in_time(age: float, batches: int) -> None:
+    """Spans are encoded in small groups, which make one batch, unless it grows older than it may while the queue is long."""
+    intake = Intake(10_000)
+    for _ in range(10 * GROUP):
+        intake.offer(SPAN)
+    ledger = Ledger(intake)
+    limits = Limits(10_000, 10_000, age)
+    outbox = Outbox(ledger, None, limits)
+    ready: list[int] = []
+    Batcher(Recipe(limits, lambda spans: b"x" * len(spans)), ledger, outbox, lambda: ready.append(1)).drain()
+    assert len(ready) == batches
+    batch = outbox.next()
+    assert batch is not None
+    assert (batch.spans, len(batch.body)) == (10 * GROUP, 10 * GROUP)
+    assert (len(intake), ledger.pending()) == (0, 10 * GROUP)
 
 
 MOVES = st.sampled_from(["offer", "take", "spool", "deliver", "deliver from disk", "drop", "revive", "recover"])
@@ -122,7 +144,8 @@ def caused(error: Exception, cause: BaseException) -> Exception:
         (caused(StoreError("unknown user"), caused(ValueError(), CodedError(192))), Verdict.DESTINATION),
         (caused(StoreError("cannot parse"), CodedError(27)), Verdict.BATCH),
         (StoreError("?"), Verdict.BATCH),
-        (ForkedStoreError("forked"), Verdict.BATCH),
+        (ForkedStoreError("forked"), Verdict.ELSEWHERE),
+        (StoreHeldError("held"), Verdict.ELSEWHERE),
         (ValueError("?"), Verdict.BATCH),
         (CodedError("516"), Verdict.BATCH),
     ],

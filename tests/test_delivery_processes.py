@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def run(folder: Folder, program: str, code: int = 0) -> None:
 def recovered(folder: Folder) -> FlushResult:
     """What the next process that starts delivers."""
     result = push(folder.place(), folder.send)
-    assert Spool(folder.place()).status().spans == 0
+    with closing(Spool(folder.place())) as spool:
+        assert spool.status().spans == 0
     return result
 
 

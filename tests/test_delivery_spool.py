@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -166,7 +167,8 @@ def test_a_batch_that_can_never_be_sent_is_kept_with_the_reason(folder: Folder) 
     result = delivery.flush(10)
     assert (result.delivered, result.dropped, result.pending) == (2, 4, 0)
     delivery.shutdown()
-    [dead] = Spool(folder.place()).dead()
+    with closing(Spool(folder.place())) as spool:
+        [dead] = spool.dead()
     assert (dead.spans, dead.reason) == (4, "Code: 27. DB::Exception")
 
 
@@ -183,7 +185,8 @@ def test_what_a_wrong_password_refused_is_sent_when_it_is_right(folder: Folder) 
     delivery = Delivery("here", send, limits=SMALL, encode=encode, spool=folder.place())
     provider_make(delivery, "a", 10)
     result = delivery.flush(0.3)
-    until(lambda: bool(Spool(folder.place()).dead()))
+    with closing(Spool(folder.place())) as spool:
+        until(lambda: bool(spool.dead()))
     assert result.delivered == 0
     provider_make(delivery, "b", 10)
     wrong.clear()
@@ -358,7 +361,8 @@ def test_one_batch_that_keeps_failing_does_not_hold_up_the_others(
     provider_make(delivery, "light", 9)
     until(lambda: folder.names() == named("light", 9))
     assert delivery.result().pending == 1
-    assert Spool(folder.place()).status().last_error == "Code: 241. Memory limit exceeded"
+    with closing(Spool(folder.place())) as spool:
+        assert spool.status().last_error == "Code: 241. Memory limit exceeded"
     delivery.shutdown(0.2)
 
 
@@ -370,7 +374,8 @@ def test_push_stops_at_a_destination_that_is_away(folder: Folder) -> None:
     delivery.shutdown(10)
     result = push(folder.place(), folder.send)
     assert result.recovered == 0
-    assert Spool(folder.place()).status().orphaned_spans == 5
+    with closing(Spool(folder.place())) as spool:
+        assert spool.status().orphaned_spans == 5
     with pytest.raises(SpoolError):
         push(SpoolPlace(folder.path / "away" / "x.sqlite3", 10**6), folder.send)
 

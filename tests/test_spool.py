@@ -127,6 +127,27 @@ def test_a_running_process_keeps_its_batches(place: SpoolPlace, spool: Spool) ->
     other.close()
 
 
+def test_a_process_that_leaves_takes_nothing_from_one_that_stays(place: SpoolPlace, spool: Spool) -> None:
+    """With two connections here, another process that opens and closes the file must not remove what we still write to.
+
+    SQLite's locks are the process's: if we opened and closed the file ourselves, they would all be gone.
+    """
+    spool.put(Batch("a", 3, b"x"))
+    second = Spool(place)
+    assert second.status().spans == 3
+    look = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(*c.execute('SELECT total(spans) FROM batches').fetchone()); c.close()"
+
+    def seen() -> str:
+        command = [sys.executable, "-c", look, str(place.path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+    assert seen() == "3.0"
+    spool.put(Batch("b", 4, b"x"))
+    assert seen() == "7.0"
+    assert Spool(place).status().spans == 7
+    second.close()
+
+
 def test_a_released_spool_belongs_to_the_next(place: SpoolPlace, spool: Spool) -> None:
     """A process that ends in good order leaves what it could not send at once."""
     spool.put(Batch("a", 3, b"x"))
@@ -150,8 +171,11 @@ def test_who_was_taken_for_dead_takes_back_what_is_left(place: SpoolPlace, spool
     sent = other.next()
     assert sent is not None
     other.delete(sent)
-    assert spool.beat() == (1, 0)
-    assert spool.beat() is None
+    assert spool.beat()
+    left: list[tuple[int, int]] = []
+    spool.left(lambda waiting, dead: left.append((waiting, dead)))
+    assert left == [(1, 0)]
+    assert not spool.beat()
     assert other.next() is None
     assert taken(spool) == ["b"]
     other.close()

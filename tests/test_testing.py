@@ -130,6 +130,26 @@ def test_responses_are_answered(streamed: bool) -> None:  # noqa: FBT001 - a par
     assert [(call.input_tokens, call.output_tokens) for call in recording.calls()] == [(10, 5)]
 
 
+def test_streams_suit_the_sdks_own_accumulators() -> None:
+    """``responses.stream()`` and ``chat.completions.stream()`` put the answer together from its events."""
+    client = client_of(FakeProvider('{"sure": true}'))
+    asked: Any = [{"role": "user", "content": "hello"}]
+    with record() as recording:
+        with client.responses.stream(model="gpt-6", input="hello") as responses:
+            assert responses.get_final_response().output_text == '{"sure": true}'
+        with client.chat.completions.stream(model="gpt-6", messages=asked) as chat:
+            assert chat.get_final_completion().choices[0].message.content == '{"sure": true}'
+    assert [call.output_tokens for call in recording.calls()] == [5, None]
+
+
+def test_what_is_no_llm_request_is_not_found() -> None:
+    """Also an upload, whose body is no JSON; it is no call."""
+    client = client_of(FakeProvider())
+    with record() as recording, pytest.raises(openai.NotFoundError, match="/v1/files"):
+        client.files.create(file=b"\xff", purpose="batch")
+    assert recording.calls() == []
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_messages_are_answered(streamed: bool) -> None:  # noqa: FBT001 - a parameter
     """Anthropic, whole and streamed."""

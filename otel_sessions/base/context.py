@@ -8,10 +8,9 @@ span, so that whatever span starts next is a child of that step and lies in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import Token
 from functools import lru_cache
-from typing import cast
 
 from opentelemetry import baggage, context, trace
 from opentelemetry.context import Context
@@ -70,7 +69,7 @@ def active_session(ctx: Context | None = None) -> Session | None:
     """The session of ``ctx`` (default: the current context): the ambient one, else one received as baggage."""
     ctx = context.get_current() if ctx is None else ctx
     session = ctx.get(_SESSION_KEY)
-    return cast("Session", session) if session is not None else _from_baggage(ctx)
+    return session if isinstance(session, Session) else _from_baggage(ctx)
 
 
 def enter(session: Session, ctx: Context | None = None) -> Context:
@@ -144,25 +143,11 @@ def _with_baggage(session: Session, ctx: Context) -> Context:
         for key, value in baggage.get_all(ctx).items()
         if key not in _BAGGAGE_KEYS and not key.startswith(names.PROPERTY_PREFIX)
     }
-    entries |= {key: value for key, value in session_attributes(session).items() if key != names.STEP_KIND}
+    entries |= {key: value for key, value in session.attributes.items() if key != names.STEP_KIND}
     cleared = baggage.clear(ctx)
     for key, value in entries.items():
         cleared = baggage.set_baggage(key, value, cleared)
     return cleared
-
-
-def session_attributes(session: Session) -> Mapping[str, str]:
-    """What a span says of ``session``: id, path, and name, user, step kind and properties where set."""
-    attributes = {names.SESSION_ID: session.id, names.SESSION_PATH: session.path}
-    if session.name:
-        attributes[names.SESSION_NAME] = session.name
-    if session.user_id:
-        attributes[names.USER_ID] = session.user_id
-    if session.step_kind:
-        attributes[names.STEP_KIND] = session.step_kind
-    for name, value in session.properties.items():
-        attributes[names.PROPERTY_PREFIX + name] = value
-    return attributes
 
 
 def _from_baggage(ctx: Context) -> Session | None:

@@ -6,6 +6,7 @@
     ├── SettingError      a setting has a value that is not allowed
     ├── StoreError        the store refused or could not be reached
     │   ├── StoreUnavailableError  passing: try again later
+    │   │   └── StoreHeldError         another process holds the chDB folder
     │   ├── SchemaError            the schema is missing, changed, or newer than this package
     │   └── ForkedStoreError       a chDB store was used in a forked child
     ├── PriceFileError    a file of prices has mistakes
@@ -41,6 +42,10 @@ class StoreError(OtelSessionsError):
 
 class StoreUnavailableError(StoreError):
     """The store could not be reached; the same call may succeed later."""
+
+
+class StoreHeldError(StoreUnavailableError):
+    """Another process holds the chDB folder, which only one can."""
 
 
 class SchemaError(StoreError):

@@ -211,10 +211,13 @@ class Settings:
     spool: str = _setting(
         "auto",
         _one_of("auto", "on", "off"),
-        "Keep batches on disk until the store has them: `on`, `off`, or `auto`, on for `http(s)://` stores.",
+        "Keep batches on disk until the store has them: `on`, `off`, or `auto`, on except for stores in memory.",
     )
     spool_dir: str | None = _setting(
-        None, _text, "Folder for these batches, one file per store. Default: in the user's state folder."
+        None,
+        _text,
+        "Folder for these batches, one file per store. Default: in the user's state folder; for `chdb:///path` the folder "
+        "`spool` in it.",
     )
     spool_max_bytes: int = _setting(
         536_870_912, _count(1_000_000), "Size of a spool file at most; when it is full, new batches stay in memory."
@@ -242,12 +245,17 @@ class Settings:
         dsn = self.store_dsn
         if dsn == "none" or dsn.startswith("chdb://memory"):
             return False
-        return self.spool == "on" or (self.spool == "auto" and dsn.startswith("http"))
+        return self.spool != "off"
 
     @property
     def spool_folder(self) -> Path:
         """The spool's folder, the default filled in."""
-        return Path(self.spool_dir or Path(platformdirs.user_state_dir("otel-sessions")) / "spool")
+        if self.spool_dir:
+            return Path(self.spool_dir)
+        if self.store_dsn.startswith("chdb:///"):
+            # Beside what it is for: whoever uses the folder finds it.
+            return Path(urlsplit(self.store_dsn).path) / "spool"
+        return Path(platformdirs.user_state_dir("otel-sessions")) / "spool"
 
 
 def sdk_disabled(environ: Mapping[str, str] | None = None) -> bool:

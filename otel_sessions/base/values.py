@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from otel_sessions.base import names
 from otel_sessions.base.guard import count
 from otel_sessions.base.paths import ROOT, clean_text, join_path
 
@@ -17,7 +18,8 @@ class Session:
     """A position in a session: which session, and where in its tree.
 
     ``id`` and ``path`` are normalised. ``received_path`` is set when the session came from another process
-    (baggage): the steps from ``/`` down to it belong to the sender.
+    (baggage): the steps from ``/`` down to it belong to the sender. ``attributes`` is what a span says of it: id,
+    path, and name, user, step kind and properties where set.
     """
 
     id: str
@@ -27,6 +29,18 @@ class Session:
     properties: Mapping[str, str] = field(default_factory=dict)
     step_kind: str | None = None
     received_path: str | None = None
+    attributes: Mapping[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Put the attributes together once for all spans."""
+        optional = {names.SESSION_NAME: self.name, names.USER_ID: self.user_id, names.STEP_KIND: self.step_kind}
+        found = {
+            names.SESSION_ID: self.id,
+            names.SESSION_PATH: self.path,
+            **{name: value for name, value in optional.items() if value},
+            **{names.PROPERTY_PREFIX + name: value for name, value in self.properties.items()},
+        }
+        object.__setattr__(self, "attributes", found)
 
     def at(self, name: str, kind: str | None = None) -> Session:
         """The position of the step ``name`` seen from here."""

@@ -28,7 +28,7 @@ _SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 class EventStream:
     """Takes bytes with :meth:`add`, and calls ``read`` with the JSON of each message no longer than ``longest``."""
 
-    def __init__(self, read: Callable[[bytes], None], longest: int) -> None:
+    def __init__(self, read: Callable[[bytes], object], longest: int) -> None:
         self._read = read
         self._longest = longest
         self._held = bytearray()

@@ -1,7 +1,7 @@
 """One LLM exchange under way: from the bytes of the response to the end of the span. No I/O.
 
 :mod:`otel_sessions.capture.request` starts it; the shells in :mod:`otel_sessions.capture.hook` move the bytes
-through :meth:`Exchange.feed` and say how the body ended.
+into :attr:`Exchange.chunks` and say how the body ended.
 """
 
 from __future__ import annotations
@@ -23,38 +23,40 @@ from otel_sessions.base.guard import caught
 from otel_sessions.capture import reaper
 from otel_sessions.capture.body import Body
 from otel_sessions.capture.content import Recorder
-from otel_sessions.capture.formats.wire import Answer, Endpoint, mapping, plain
+from otel_sessions.capture.formats.wire import Answer, mapping, plain
+from otel_sessions.capture.target import Target
 
 BATCH = 64 * 1024
 """Bytes of a body that are kept before they are parsed, so that a chunk costs no more than an append."""
 
 _NO_TEXT = ("audio/", "image/", "video/")
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class Exchange:
     """An LLM request under way. ``finish`` may be called by anyone, any number of times; the first one counts."""
 
     __slots__ = (
-        "__weakref__", "_answer", "_body", "_chunks", "_clock", "_decode", "_endpoint", "_first",
-        "_headers", "_readable", "_recorder", "_size", "_span", "_started", "_status", "_streamed", "context", "done",
+        "__weakref__", "_answer", "_body", "_clock", "_decode", "_first", "_headers", "_readable", "_recorder", "_span",
+        "_started", "_status", "_streamed", "_target", "chunks", "context", "done",
     )  # fmt: skip
 
     def __init__(
-        self, endpoint: Endpoint, span: trace.Span, started: tuple[int, int], ctx: Context, *, streamed: bool
+        self, target: Target, span: trace.Span, started: tuple[int, int], ctx: Context, *, streamed: bool
     ) -> None:
         """``started`` is one moment on two clocks, wall and performance counter, in ns; ``ctx`` is for the request."""
         self.context = ctx
         self.done = False
-        self._endpoint = endpoint
+        self.chunks: list[bytes] = []
+        """Where the chunks of the body go as they come over the wire; :meth:`received` is told of them."""
+        self._target = target
         self._span = span
         self._started, self._clock = started
         self._streamed = streamed
         self._answer = Answer()
         self._body: Body | None = None
         self._readable = True
-        self._headers: Mapping[str, str] = {}
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._headers: Mapping[str, str] = _NO_HEADERS
         self._first: int | None = None
         self._status: int | None = None
         self._decode: Callable[[bytes], bytes] | None = None
@@ -71,35 +73,33 @@ class Exchange:
         self._status = status
         self._headers = headers
         self._decode = decode
-        self._endpoint.headers(headers, self._answer)
+        if self._target.headers is not None:
+            self._target.headers(headers, self._answer)
 
-    def feed(self, chunk: bytes) -> None:
-        """The next chunk of the body as it came over the wire."""
-        if self.done:
-            return
+    def received(self, size: int) -> tuple[int, int]:
+        """``chunks`` holds ``size`` bytes more than before; of how many, from now on, and when to say so again.
+
+        To be called for the first chunk, and then for each one that exceeds what was said.
+        """
         if self._first is None:
             self._first = time.perf_counter_ns()
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-        if self._size >= BATCH:
+        if size < BATCH:
+            return size, BATCH - 1
+        if self.done:
+            self.chunks.clear()
+        else:
             self._parse(self._decoded())
+        return 0, BATCH - 1
 
-    def fail(self, error: BaseException) -> None:
-        """The request got no response."""
-        self._stop("cancelled" if _cancels(error) else "none", error)
+    def fail(self, error: BaseException, end: str = "none") -> None:
+        """The request got no response, or reading its body raised: then ``end`` says so."""
+        self.finish("cancelled" if _cancels(error) else end, error)
 
-    def break_off(self, error: BaseException) -> None:
-        """Reading the body raised."""
-        self._stop("cancelled" if _cancels(error) else "failed", error)
-
-    def finish(self, end: str) -> None:
+    def finish(self, end: str, error: BaseException | None = None) -> None:
         """End the span; ``end`` is one of the values of :data:`otel_sessions.base.names.BODY_END`."""
-        self._stop(end, None)
-
-    def _stop(self, end: str, error: BaseException | None) -> None:
-        now = time.perf_counter_ns()
         if self.done:
             return
+        now = time.perf_counter_ns()
         self.done = True
         reaper.closed(self)
         try:
@@ -116,8 +116,8 @@ class Exchange:
             end = "complete"
         attributes = self._facts()
         attributes[names.BODY_END] = end
-        if (error_type := self._error_type(error)) is not None:
-            attributes[names.ERROR_TYPE] = error_type
+        if error is not None or self._answer.error_type is not None or (self._status or 0) >= 400:
+            attributes[names.ERROR_TYPE] = self._error_type(error)
             self._span.set_status(Status(StatusCode.ERROR))
         if self._recorder is not None:
             attributes.update(self._recorder.received())
@@ -142,7 +142,7 @@ class Exchange:
     def _parse(self, data: bytes) -> None:
         if data and self._body is None:
             self._readable = not self._headers.get("content-type", "").startswith(_NO_TEXT)
-            self._body = Body(self._read) if self._readable else None
+            self._body = Body(self._read, self._target.endpoint.telling) if self._readable else None
         if self._body is not None:
             try:
                 self._body.add(data)
@@ -150,34 +150,37 @@ class Exchange:
                 caught("capture.parse")
 
     def _decoded(self) -> bytes:
-        """What was fed. A body that the host cannot decode either is not parsed any further."""
-        chunks, self._chunks, self._size = self._chunks, [], 0
-        if not self._readable or not chunks:
-            return b""
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        """What was received. A body that the host cannot decode either is not parsed any further."""
+        chunks, decode = self.chunks, self._decode
         try:
-            return data if self._decode is None else self._decode(data)
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()
+            if not self._readable:
+                return b""
+            return data if decode is None or not data else decode(data)
         except Exception:  # noqa: BLE001 - a body may be anything
             self._readable = False
             return b""
 
-    def _read(self, part: bytes) -> None:
-        answer, recorder, telling = self._answer, self._recorder, self._endpoint.telling
-        if recorder is not None:
-            recorder.keep(part)
-        elif telling is not None and answer.model is not None and answer.id is not None and not telling.search(part):
-            return  # one of the many events of a stream that carry but a piece of text
+    def _read(self, part: bytes) -> bool:
+        """Take a part; whether those that carry but a piece of text, most events of a stream, can be left out now."""
+        answer, endpoint = self._answer, self._target.endpoint
+        if self._recorder is not None:
+            self._recorder.keep(part)
+        elif answer.id is not None and answer.model is not None and not endpoint.tells(part):
+            return True
         try:
-            self._endpoint.read(part, answer)
+            endpoint.read(part, answer)
         except Exception:  # noqa: BLE001 - a body may be anything, nested deeper than Python can follow for one
             caught("capture.parse")
+        return answer.id is not None and answer.model is not None and self._recorder is None
 
-    def _error_type(self, error: BaseException | None) -> str | None:
+    def _error_type(self, error: BaseException | None) -> str:
         if error is not None:
             return "cancelled" if _cancels(error) else _qualified(type(error))
         if self._status is not None and self._status >= 400:
             return str(self._status)
-        return self._answer.error_type
+        return self._answer.error_type or "error"
 
     def _facts(self) -> dict[str, AttributeValue]:
         answer, status = self._answer, self._status
@@ -186,8 +189,8 @@ class Exchange:
             found[names.RESPONSE_MODEL] = answer.model
         if answer.id is not None:
             found[names.RESPONSE_ID] = answer.id
-        if answer.finish_reasons:
-            found[names.FINISH_REASONS] = tuple(reason for _, reason in sorted(answer.finish_reasons.items()))
+        if reasons := answer.finish_reasons:
+            found[names.FINISH_REASONS] = tuple(map(reasons.__getitem__, sorted(reasons)))
         if answer.service_tier is not None:
             found[names.RESPONSE_SERVICE_TIER] = answer.service_tier
         if answer.web_searches is not None:
@@ -205,11 +208,17 @@ class Exchange:
         return found
 
     def _add_usage(self, found: dict[str, AttributeValue]) -> None:
-        if self._answer.cost is not None:
-            found[names.COST] = self._answer.cost
-        if raws := self._answer.usages or self._answer.spare:
-            decoded, found[names.RAW_USAGE] = _merged(raws)
-            found.update(msgspec.to_builtins(self._endpoint.usage(decoded)))
+        answer, endpoint = self._answer, self._target.endpoint
+        if answer.cost is not None:
+            found[names.COST] = answer.cost
+        if raws := answer.usages or answer.spare:
+            usual = endpoint.usual(raws[0]) if len(raws) == 1 else None
+            if usual is not None:
+                found[names.RAW_USAGE] = raws[0].decode("utf-8", "replace")
+                found |= usual
+            else:
+                decoded, found[names.RAW_USAGE] = _merged(raws)
+                found |= msgspec.to_builtins(endpoint.usage(decoded))
         if names.COST in found:
             found[names.COST_STATUS] = "provided"
 

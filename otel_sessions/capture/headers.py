@@ -61,17 +61,19 @@ class Given:
 
 def split(raw: Raw) -> tuple[Raw, Given | None]:
     """The headers that go on to the provider, and what the others say; the same list if nothing is taken off."""
-    taken = [
-        item for item in raw
-        if item[0] and item[0][0] in _INITIALS and _is_ours(item[0].lower())
-    ]  # fmt: skip
+    taken = []
+    for item in raw:
+        name = item[0]
+        # Few names begin like ours, and this runs for each header of each call.
+        if (
+            name
+            and name[0] in _INITIALS
+            and ((name := name.lower()) in _STRIPPED or name.startswith(_STRIPPED_PREFIXES))
+        ):
+            taken.append(item)
     if not taken:
         return raw, None
     return [item for item in raw if item not in taken], _read(taken)
-
-
-def _is_ours(name: bytes) -> bool:
-    return name in _STRIPPED or name.startswith(_STRIPPED_PREFIXES)
 
 
 def _read(items: Iterable[tuple[bytes, bytes]]) -> Given | None:

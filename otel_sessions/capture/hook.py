@@ -11,10 +11,13 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextvars import Token
 from typing import Any
 
 from opentelemetry import context
+from opentelemetry.context import Context
 
+from otel_sessions.base.context import detach
 from otel_sessions.base.guard import caught
 from otel_sessions.capture import reaper
 from otel_sessions.capture.exchange import Exchange
@@ -47,12 +50,10 @@ class HttpModule:
         return clone
 
     def decoder(self, headers: Any) -> Callable[[bytes], bytes] | None:
-        """What undoes the content encodings of a response with these headers; ``None`` if there are none.
+        """What undoes the content encodings that these headers of a response name; ``None`` if there are none.
 
         Like the host's own decoding, it leaves out encodings for which no decoder is installed.
         """
-        if "content-encoding" not in headers:
-            return None
         names = (name.strip().lower() for name in headers["content-encoding"].split(","))
         decoders = [self._decoders[name]() for name in names if name in self._decoders and name != "identity"]
         return functools.partial(_decoded, decoders[::-1]) if decoders else None
@@ -61,28 +62,20 @@ class HttpModule:
         self, response: Any, exchange: Exchange, stream: type, observed: Callable[[Any, Exchange], Any]
     ) -> None:
         """Have ``exchange`` see the body of ``response``, now if the transport has read it, else as the host reads it."""
-        try:
-            if not self._observed(response, exchange, stream, observed):
-                exchange.finish("none")
-        except Exception:  # noqa: BLE001 - telemetry must not break its host
-            caught("capture.observe")
-            exchange.finish("none")
-
-    def _observed(
-        self, response: Any, exchange: Exchange, stream: type, observed: Callable[[Any, Exchange], Any]
-    ) -> bool:
         content = response.__dict__.get("_content")
-        decode = self.decoder(response.headers) if content is None else None
+        encoded = content is None and "content-encoding" in response.headers
+        decode = self.decoder(response.headers) if encoded else None
         exchange.answered(response.status_code, response.headers, decode)
         if content is not None:
-            exchange.feed(content)
+            exchange.chunks.append(content)
+            exchange.received(len(content))
             exchange.finish("complete")
         elif isinstance(response.stream, stream):
-            reaper.ensure_thread()
+            if not reaper.runs:
+                reaper.ensure_thread()
             response.stream = observed(response.stream, exchange)
         else:
-            return False
-        return True
+            exchange.finish("none")
 
 
 def _decoded(decoders: list[Any], data: bytes) -> bytes:
@@ -92,8 +85,12 @@ def _decoded(decoders: list[Any], data: bytes) -> bytes:
     return data
 
 
-class _SyncShell:
-    """Stands for a transport while one request is sent."""
+Sent = tuple[Any, Token[Context] | None, Exchange | None]
+"""What is sent in place of a request; what undoes the context it is sent in; and the exchange, if it is recorded."""
+
+
+class _Shell:
+    """Stands for a transport while a request is sent: all that comes before and after, without I/O."""
 
     __slots__ = ("_asked", "_http", "_inner", "_target")
 
@@ -103,60 +100,72 @@ class _SyncShell:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def handle_request(self, request: Any) -> Any:
-        outgoing, ctx, exchange = _begin(self._http, self._target, request, self._asked)
-        token = None if ctx is None else context.attach(ctx)
+    def _before(self, request: Any) -> Sent:
         try:
-            response = self._inner.handle_request(outgoing)
-        except BaseException as error:
+            outgoing, ctx, exchange = begin(self._http, self._target, request, self._asked)
+        except Exception:  # noqa: BLE001 - telemetry must not break its host
+            caught("capture.start")
+            outgoing, ctx, exchange = self._aside(request)
+        return outgoing, None if ctx is None else context.attach(ctx), exchange
+
+    def _aside(self, request: Any) -> Outgoing:
+        try:
+            return aside(self._http, self._target, request)
+        except Exception:  # noqa: BLE001 - telemetry must not break its host
+            caught("capture.start")
+            return request, None, None
+
+    def _failed(self, sent: Sent, error: BaseException) -> None:
+        _, token, exchange = sent
+        try:
             if exchange is not None:
                 exchange.fail(error)
-            raise
         finally:
             if token is not None:
-                context.detach(token)
+                detach(token)
+
+    def _after(
+        self, request: Any, sent: Sent, response: Any, stream: type, observed: Callable[[Any, Exchange], Any]
+    ) -> Any:
+        outgoing, token, exchange = sent
+        if token is not None:
+            detach(token)
         if exchange is not None:
-            self._http.observe(response, exchange, self._http.sync_stream, self._http.observed_sync)
-        return _returned(request, outgoing, response)
+            try:
+                self._http.observe(response, exchange, stream, observed)
+            except Exception:  # noqa: BLE001 - telemetry must not break its host
+                caught("capture.observe")
+                exchange.finish("none")
+        if outgoing is not request and "_content" not in request.__dict__ and "_content" in outgoing.__dict__:
+            # The transport has loaded a body into the copy that the host may have to send again.
+            request.__dict__.update(_content=outgoing.__dict__["_content"], stream=outgoing.stream)
+        return response
 
 
-class _AsyncShell(_SyncShell):
+class _SyncShell(_Shell):
+    __slots__ = ()
+
+    def handle_request(self, request: Any) -> Any:
+        sent = self._before(request)
+        try:
+            response = self._inner.handle_request(sent[0])
+        except BaseException as error:
+            self._failed(sent, error)
+            raise
+        return self._after(request, sent, response, self._http.sync_stream, self._http.observed_sync)
+
+
+class _AsyncShell(_Shell):
     __slots__ = ()
 
     async def handle_async_request(self, request: Any) -> Any:
-        outgoing, ctx, exchange = _begin(self._http, self._target, request, self._asked)
-        token = None if ctx is None else context.attach(ctx)
+        sent = self._before(request)
         try:
-            response = await self._inner.handle_async_request(outgoing)
+            response = await self._inner.handle_async_request(sent[0])
         except BaseException as error:
-            if exchange is not None:
-                exchange.fail(error)
+            self._failed(sent, error)
             raise
-        finally:
-            if token is not None:
-                context.detach(token)
-        if exchange is not None:
-            self._http.observe(response, exchange, self._http.async_stream, self._http.observed_async)
-        return _returned(request, outgoing, response)
-
-
-def _begin(http: HttpModule, target: Target | Elsewhere, request: Any, asked: Instrumentation) -> Outgoing:
-    try:
-        return begin(http, target, request, asked)
-    except Exception:  # noqa: BLE001 - telemetry must not break its host
-        caught("capture.start")
-    try:
-        return aside(http, target, request)
-    except Exception:  # noqa: BLE001
-        caught("capture.start")
-        return Outgoing(request)
-
-
-def _returned(request: Any, outgoing: Any, response: Any) -> Any:
-    """Give the host's request the body that a transport loaded into the copy: it may have to be sent again."""
-    if outgoing is not request and "_content" not in request.__dict__ and "_content" in outgoing.__dict__:
-        request.__dict__.update(_content=outgoing.__dict__["_content"], stream=outgoing.stream)
-    return response
+        return self._after(request, sent, response, self._http.async_stream, self._http.observed_async)
 
 
 class _Stream:
@@ -175,8 +184,6 @@ class _Stream:
 
     def _closed(self) -> None:
         """The host is through, or a generator of its is finalised; inside the collector nothing may be ended."""
-        if self._exchange.done:
-            return
         if reaper.in_collector():
             reaper.reap(self._exchange, "abandoned")
         else:
@@ -185,50 +192,62 @@ class _Stream:
 
 class _SyncStream(_Stream):
     def __iter__(self) -> Iterator[bytes]:
-        feed = self._exchange.feed
+        exchange = self._exchange
+        keep, size, room = exchange.chunks.append, 0, 0
         try:
             for chunk in self._inner:
-                feed(chunk)
+                keep(chunk)
+                size += len(chunk)
+                if size > room:
+                    size, room = exchange.received(size)
                 yield chunk
         except GeneratorExit:
-            self._closed()
+            if not exchange.done:
+                self._closed()
             raise
         except BaseException as error:
-            self._exchange.break_off(error)
+            exchange.fail(error, "failed")
             raise
-        self._exchange.finish("complete")
+        exchange.finish("complete")
 
     def close(self) -> None:
         try:
             self._inner.close()
         finally:
-            self._closed()
+            if not self._exchange.done:
+                self._closed()
 
 
 class _AsyncStream(_Stream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        feed = self._exchange.feed
+        exchange = self._exchange
+        keep, size, room = exchange.chunks.append, 0, 0
         stream = self._inner.__aiter__()
         try:
             async for chunk in stream:
-                feed(chunk)
+                keep(chunk)
+                size += len(chunk)
+                if size > room:
+                    size, room = exchange.received(size)
                 yield chunk
         except GeneratorExit:
-            self._closed()
+            if not exchange.done:
+                self._closed()
             raise
         except BaseException as error:
-            self._exchange.break_off(error)
+            exchange.fail(error, "failed")
             raise
         finally:
             if isinstance(stream, AsyncGenerator):
                 await stream.aclose()
-        self._exchange.finish("complete")
+        exchange.finish("complete")
 
     async def aclose(self) -> None:
         try:
             await self._inner.aclose()
         finally:
-            self._closed()
+            if not self._exchange.done:
+                self._closed()
 
 
 def patch(module: Any, asked: Instrumentation) -> Callable[[], None]:

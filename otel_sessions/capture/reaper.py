@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
@@ -26,18 +27,15 @@ class Exchange(Protocol):
 
 
 _queue: SimpleQueue[tuple[Exchange, str]] = SimpleQueue()
-_open: dict[int, Exchange] = {}
-_state: dict[str, Any] = {"thread": None, "collecting": None}
+_open: set[Exchange] = set()
+_state: dict[str, Any] = {"collecting": None}
+runs = False
+"""Whether :func:`ensure_thread` was called in this process."""
 
-
-def opened(exchange: Exchange) -> None:
-    """Remember ``exchange`` until :func:`closed`."""
-    _open[id(exchange)] = exchange
-
-
-def closed(exchange: Exchange) -> None:
-    """Forget ``exchange``."""
-    _open.pop(id(exchange), None)
+opened: Callable[[Exchange], None] = _open.add
+"""Remember an exchange until :func:`closed`. No function of ours around it: it runs for every call."""
+closed: Callable[[Exchange], None] = _open.discard
+"""Forget an exchange."""
 
 
 def reap(exchange: Exchange, end: str) -> None:
@@ -58,7 +56,7 @@ def drain() -> None:
 def finish_open() -> None:
     """End every exchange that is still open; its response may go on being read, but is no longer observed."""
     drain()
-    for exchange in tuple(_open.values()):
+    for exchange in tuple(_open):
         _finish(exchange, "abandoned")
 
 
@@ -69,9 +67,10 @@ def in_collector() -> bool:
 
 def ensure_thread() -> None:
     """Start the thread that ends what :func:`reap` leaves, once per process."""
-    if _state["thread"] is None:
-        _state["thread"] = thread = threading.Thread(target=_run, name="otel-sessions-reaper", daemon=True)
-        thread.start()
+    global runs  # noqa: PLW0603 - one per process
+    if not runs:
+        runs = True
+        threading.Thread(target=_run, name="otel-sessions-reaper", daemon=True).start()
 
 
 def watch_collector() -> None:
@@ -104,12 +103,12 @@ def _finish(exchange: Exchange, end: str) -> None:
 
 def _after_fork() -> None:
     """The parent ends its exchanges; the child starts with none, and without the parent's thread."""
-    global _queue  # noqa: PLW0603 - a queue that was locked at the fork stays locked
-    _queue = SimpleQueue()
-    for exchange in _open.values():
+    global _queue, runs
+    _queue, runs = SimpleQueue(), False
+    for exchange in _open:
         exchange.done = True
     _open.clear()
-    _state.update(thread=None, collecting=None)
+    _state.update(collecting=None)
 
 
 if hasattr(os, "register_at_fork"):

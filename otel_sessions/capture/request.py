@@ -7,16 +7,16 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 from opentelemetry import context, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, propagation
 from opentelemetry.util.types import AttributeValue
 
 from otel_sessions.base import names
-from otel_sessions.base.context import StepAnchor, active_session, anchored, placed, session_attributes, step_context
+from otel_sessions.base.context import StepAnchor, active_session, anchored, placed, step_context
 from otel_sessions.base.guard import caught
 from otel_sessions.base.settings import Settings
 from otel_sessions.base.values import Session
@@ -29,6 +29,7 @@ from otel_sessions.capture.target import Elsewhere, Target, Targets
 
 _SUPPRESSED = context._SUPPRESS_INSTRUMENTATION_KEY  # noqa: SLF001 - the only names that these keys have
 _SUPPRESSED_PLAIN = "suppress_instrumentation"
+_SPAN = propagation._SPAN_KEY  # noqa: SLF001
 _SUPPRESSED_HTTP = context._SUPPRESS_HTTP_INSTRUMENTATION_KEY  # noqa: SLF001
 _LLM_SPANS: Mapping[str, frozenset[str]] = {
     names.OPERATION: frozenset({"chat", "text_completion", "generate_content", "embeddings"}),
@@ -38,6 +39,8 @@ _LLM_SPANS: Mapping[str, frozenset[str]] = {
 }
 """How the spans of other instrumentations say that they are one LLM call."""
 _NO_CALL = Call()
+_NO_CALLS = (type(None), StepAnchor, trace.NonRecordingSpan)
+"""What stands for the current span in a context, and is for sure not an LLM call's."""
 
 
 class Wire(Protocol):
@@ -56,15 +59,11 @@ class Instrumentation:
     tracer: Callable[[], trace.Tracer]
 
 
-class Outgoing(NamedTuple):
-    """What is sent in place of a request: the very same object unless something is taken off it or put into it.
+Outgoing = tuple[Any, Context | None, Exchange | None]
+"""What is sent in place of a request: the very same object unless something is taken off it or put into it.
 
-    It is sent with ``context`` attached, unless None; ``exchange`` is set if it is an LLM call that is recorded.
-    """
-
-    request: Any
-    context: Context | None = None
-    exchange: Exchange | None = None
+Then the context to send it in, unless None, and the exchange, if it is an LLM call that is recorded.
+"""
 
 
 def begin(wire: Wire, target: Target | Elsewhere, request: Any, asked: Instrumentation) -> Outgoing:
@@ -76,7 +75,7 @@ def begin(wire: Wire, target: Target | Elsewhere, request: Any, asked: Instrumen
     body = request.__dict__.get("_content")  # a body that is yet to be streamed is left alone
     call = _call(target.endpoint, request, body)
     if not target.certain and not call.fits:
-        return Outgoing(request)
+        return request, None, None
     raw = request.headers.raw
     kept, given = split(raw)
     if target.forward:
@@ -85,23 +84,26 @@ def begin(wire: Wire, target: Target | Elsewhere, request: Any, asked: Instrumen
     outgoing = request if kept is raw and longer is None else wire.clone(request, kept, longer)
     ambient = active_session(current)
     session = ambient if given is None else given.over(ambient)
-    exchange = _start(target, call, session, _place(session, ambient, current), asked)
+    entered = session is ambient and (session is None or session.received_path is None)
+    ctx = current if entered else _place(session, ambient, current)
+    exchange = _start(target, call, session, ctx, asked)
     if exchange is None:
-        return Outgoing(outgoing, current if target.forward else _without_http(current))
-    supersede(trace.get_current_span(current), exchange.context, session)
+        return outgoing, current if target.forward else _without_http(current), None
+    if type(current.get(_SPAN)) not in _NO_CALLS:
+        supersede(trace.get_current_span(current), exchange.context, session)
     if asked.settings.capture_content:
         exchange.record(Recorder(target.endpoint, asked.settings.redact), body)
-    return Outgoing(outgoing, exchange.context, exchange)
+    return outgoing, exchange.context, exchange
 
 
 def aside(wire: Wire, target: Target | Elsewhere, request: Any) -> Outgoing:
     """What is sent where no call is recorded, a provider's control calls say: it learns nothing of sessions either."""
     if target.forward or not (isinstance(target, Elsewhere) or target.certain):
-        return Outgoing(request)
+        return request, None, None
     raw = request.headers.raw
     kept, _ = split(raw)
     outgoing = request if kept is raw else wire.clone(request, kept, None)
-    return Outgoing(outgoing, _without_http(context.get_current()))
+    return outgoing, _without_http(context.get_current()), None
 
 
 def _without_http(ctx: Context) -> Context:
@@ -112,15 +114,15 @@ def _without_http(ctx: Context) -> Context:
 def _call(endpoint: Endpoint, request: Any, body: bytes | None) -> Call:
     """What ``request`` asks for, in JSON or in the text fields of a form, whose files are not touched."""
     try:
-        return _asked(endpoint, request, body)
+        if endpoint.form is no_form:
+            return endpoint.call(body) if body else _NO_CALL
+        return _formed(endpoint, request, body)
     except Exception:  # noqa: BLE001 - a body may be anything, nested deeper than Python can follow for one
         caught("capture.request")
         return _NO_CALL
 
 
-def _asked(endpoint: Endpoint, request: Any, body: bytes | None) -> Call:
-    if endpoint.form is no_form:
-        return endpoint.call(body) if body else _NO_CALL
+def _formed(endpoint: Endpoint, request: Any, body: bytes | None) -> Call:
     if body:
         form = {name.decode(): value.decode("utf-8", "replace") for name, value in _FORM_FIELD.findall(body)}
         return endpoint.form(form) if form else endpoint.call(body)
@@ -143,7 +145,7 @@ def _place(session: Session | None, ambient: Session | None, current: Context) -
         enclosing = trace.get_current_span(current)
         # A twin of this very call that started on its own, without the headers, must not keep it out of its session.
         return _at_step(session, ctx) if describes_call(enclosing) and _is_root(enclosing) else ctx
-    # Entering the session has left a span or an anchor; only one that came as bare baggage has neither.
+    # Entering a session leaves a span or an anchor; one that came as bare baggage has neither.
     known = trace.get_current_span(current).get_span_context().is_valid
     return current if known else anchored(session, current)
 
@@ -159,7 +161,7 @@ def _start(
     if model:
         attributes[names.REQUEST_MODEL] = model
     if session is not None:
-        attributes |= session_attributes(session)  # here and not one by one later: half the work per attribute
+        attributes |= session.attributes  # here and not one by one later: half the work per attribute
         attributes[names.CONVERSATION_ID] = session.id
     if streamed:
         attributes[names.REQUEST_STREAM] = True
@@ -169,8 +171,8 @@ def _start(
     span = asked.tracer().start_span(name, ctx, SpanKind.CLIENT, attributes, start_time=started[0])
     if not span.is_recording():
         return None
-    inner = _without_http(trace.set_span_in_context(span, ctx))
-    exchange = Exchange(target.endpoint, span, started, inner, streamed=streamed)
+    inner = Context({**ctx, _SPAN: span, _SUPPRESSED_HTTP: True})
+    exchange = Exchange(target, span, started, inner, streamed=streamed)
     reaper.opened(exchange)
     return exchange
 
@@ -198,7 +200,7 @@ def supersede(enclosing: trace.Span, ours: Context, session: Session | None) -> 
     span_id = trace.format_span_id(trace.get_current_span(ours).get_span_context().span_id)
     enclosing.set_attributes({names.BILLABLE: False, names.SUPERSEDED_BY: span_id})
     if session is not None and names.SESSION_ID not in getattr(enclosing, "attributes", {}):
-        enclosing.set_attributes(session_attributes(session))
+        enclosing.set_attributes(session.attributes)
 
 
 def with_usage(body: bytes) -> bytes | None:

@@ -7,8 +7,8 @@ keys of the wire format, which :mod:`otel_sessions.capture.exchange` checks.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
@@ -18,7 +18,7 @@ from opentelemetry.util.types import AttributeValue
 from otel_sessions.base import names
 from otel_sessions.base.settings import Settings
 from otel_sessions.capture.formats import ENDPOINTS
-from otel_sessions.capture.formats.wire import Endpoint, text
+from otel_sessions.capture.formats.wire import Answer, Endpoint, gateway_headers, text
 
 # Values of gen_ai.provider.name where the conventions register one, else the provider's plain name.
 _PROVIDERS = {
@@ -121,7 +121,8 @@ class Target:
     """Where an LLM request goes.
 
     ``certain`` says that host and path suffice; without it the body must fit the wire format. ``forward`` says that
-    the host gets session headers and trace context. ``model`` is what the path says.
+    the host gets session headers and trace context. ``model`` is what the path says. ``attributes`` are the span's.
+    ``headers`` reads the response's, if they say anything.
     """
 
     endpoint: Endpoint
@@ -129,7 +130,8 @@ class Target:
     certain: bool
     forward: bool
     model: str | None
-    attributes: dict[str, AttributeValue] = field(default_factory=dict)
+    attributes: Mapping[str, AttributeValue]
+    headers: Callable[[Mapping[str, str], Answer], None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,20 +149,21 @@ class Targets:
         self._llm = {host.strip(): provider.strip() or None for host, _, provider in listed}
         self._ignored = frozenset(settings.ignore_hosts)
         self._forward = frozenset(settings.forward_hosts)
-        self._known: dict[tuple[str, int | None, bytes], Target | None] = {}
+        self._known: dict[_Key, Target | None] = {}
         self._hosts: dict[tuple[str, int | None], Elsewhere | None] = {}
 
     def at(self, url: Any) -> Target | Elsewhere | None:
         """What is at a ``URL`` of either httpx module: an LLM end point, a provider's other path, or nothing of ours."""
-        return self.of(url) or self.elsewhere(url)
+        key = url.host, url.port, url.raw_path.partition(b"?")[0]  # as in _key: it is asked for each request
+        return self._known.get(key) or self._target(key, url) or self.elsewhere(url)
 
     def of(self, url: Any) -> Target | None:
         """Target of the ``URL`` of either httpx module, if its path is an LLM end point's."""
-        key = (url.host, url.port, url.raw_path.partition(b"?")[0])
-        try:
+        return self._target(_key(url), url)
+
+    def _target(self, key: _Key, url: Any) -> Target | None:
+        if key in self._known:
             return self._known[key]
-        except KeyError:
-            pass
         path = unquote(key[2].decode("ascii", "replace"))
         if not _LIKELY.search(path):
             return None  # not remembered: such paths are without number
@@ -182,13 +185,19 @@ class Targets:
         endpoint, model = _endpoint(path, provider, anyone=at.listed and provider is None)
         if endpoint is None or at.ignored:
             return None
+        provider = provider or endpoint.provider
         attributes: dict[str, AttributeValue] = {
             names.OPERATION: endpoint.operation,
-            names.PROVIDER: provider or endpoint.provider,
+            names.PROVIDER: provider,
             names.SERVER_ADDRESS: host,
             names.SERVER_PORT: port,
         }
-        return Target(endpoint, provider or endpoint.provider, at.certain, at.forward, model, attributes)
+        # A gateway that states the cost in a header runs anywhere but on a provider's own host.
+        silent = endpoint.headers is gateway_headers and at.certain and not at.listed
+        return Target(
+            endpoint, provider, at.certain, at.forward, model, attributes,
+            headers=None if silent else endpoint.headers,
+        )  # fmt: skip
 
     def _host(self, host: str, port: int) -> _Host:
         addresses = (f"{host}:{port}", host)
@@ -250,6 +259,13 @@ def _remember(known: dict[K, V], key: K, value: V) -> V:
         known.clear()
     known[key] = value
     return value
+
+
+_Key = tuple[str, int | None, bytes]
+
+
+def _key(url: Any) -> _Key:
+    return url.host, url.port, url.raw_path.partition(b"?")[0]
 
 
 def _port(url: Any) -> int:

@@ -1,8 +1,8 @@
-"""The command line: ``otel-sessions demo | list | show | sql | migrate | doctor | explain | prices | spool``.
+"""The command line: ``otel-sessions demo | list | show | sql | migrate | settle | rebuild | doctor | explain | prices | spool``.
 
 app        the program: options that all commands share, exit codes, errors on one line
 reading    list, show, sql
-upkeep     migrate, doctor; checks: what doctor looks at
+upkeep     migrate, settle, rebuild, doctor; checks: what doctor looks at
 explain    explain: which attribute of a span fed which column
 prices     prices list, update, import, unpriced, map, reprice
 spool      spool status, push, dead

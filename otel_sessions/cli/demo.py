@@ -52,7 +52,7 @@ def _usable(run: Run, dsn: str) -> str:
         except StoreUnavailableError as error:
             if not dsn.startswith("chdb:///"):
                 raise
-            run.output.note(f"{error}\nThe demo goes on with a store in memory.\n")
+            run.output.note(f"{error}\nThe demo goes on with a store in memory.\n\n")
             return _MEMORY
     return dsn
 

@@ -41,7 +41,7 @@ def list_prices(run: Run, *, name: str, book: bool, as_csv: bool, as_json: bool)
         rows = _book(name)
     else:
         with run.store() as store, run.output.working("reading prices"):
-            rows = store.reader().prices(name)
+            rows = _in_force(store.reader().prices(name))
     if as_json:
         run.output.document(rows)
     elif as_csv:
@@ -223,6 +223,21 @@ def _price_the_unpriced(run: Run, store: Store, now: Callable[[str], None]) -> N
     if changed:
         store.reprice(again, lambda month: now(f"pricing calls of {month}"))
     run.output.lines([f"{changed} calls that had no price have one now"])
+
+
+def _in_force(rows: Sequence[PriceRow]) -> list[PriceRow]:
+    """``rows`` without those of the book that never hold: wherever they would, one of the user's does."""
+    own = [row for row in rows if row.origin == "user"]
+    return [row for row in rows if row.origin == "user" or not any(_covers(better, row) for better in own)]
+
+
+def _covers(better: PriceRow, row: PriceRow) -> bool:
+    return (
+        (better.provider, better.model, better.service_tier) == (row.provider, row.model, row.service_tier)
+        and better.valid_from <= row.valid_from
+        and better.time_from <= row.time_from
+        and better.tier_start <= row.tier_start
+    )
 
 
 def _book(name: str) -> list[PriceRow]:

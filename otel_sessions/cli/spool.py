@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from logging import WARNING, LogRecord
 
 import click
 from rich.text import Text
 
 from otel_sessions.assembly import StoreSender, spool_of
 from otel_sessions.base.errors import OtelSessionsError
+from otel_sessions.base.guard import logger
 from otel_sessions.base.settings import masked
 from otel_sessions.cli import text
 from otel_sessions.cli.app import Run, json_option, program, store_option
@@ -28,7 +31,7 @@ def spool() -> None:
 @click.pass_obj
 def status(run: Run, *, as_json: bool) -> None:
     """Show what waits on disk, whose it is, and what the store refused for good."""
-    found = Spool(_place(run)).status()
+    found = _status(_place(run))
     if as_json:
         run.output.document(found)
         return
@@ -45,7 +48,7 @@ def push_command(run: Run) -> None:
     """Send what ended processes left. Running processes send theirs themselves. Exits 1 if something stays."""
     place = _place(run)
     dsn = run.settings.store_dsn
-    with open_store(dsn) as store, run.output.working(f"sending to {masked(dsn)}") as now:
+    with open_store(dsn) as store, _unwarned(), run.output.working(f"sending to {masked(dsn)}") as now:
         sender = StoreSender(store, run.settings)
         result = push(
             place,
@@ -53,10 +56,24 @@ def push_command(run: Run) -> None:
             confirm=sender.confirm,
             report=lambda so_far: now(f"{text.count(so_far.recovered)} spans sent"),
         )
-    left = Spool(place).status()
+    left = _status(place)
     run.output.lines([f"{result.recovered} spans sent, {left.orphaned_spans} left, {left.dead_spans} refused for good"])
     if left.orphaned_spans:
         raise OtelSessionsError(left.last_error or "the store did not take them")
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without the warnings meant for a host: the command itself says what failed, and does not go on retrying."""
+    logger.addFilter(_is_no_warning)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_no_warning)
+
+
+def _is_no_warning(record: LogRecord) -> bool:
+    return record.levelno > WARNING
 
 
 @spool.group()
@@ -89,10 +106,10 @@ def list_dead(run: Run, *, as_json: bool) -> None:
 def retry(run: Run, *, ids: Sequence[int], everything: bool) -> None:
     """Put batches back among those to send, after what they were refused for was mended."""
     chosen = _chosen(_dead(run), ids, everything=everything)
-    kept = Spool(_place(run))
-    for batch in chosen:
-        kept.retry(batch)
-    kept.release()
+    with closing(Spool(_place(run))) as kept:
+        for batch in chosen:
+            kept.retry(batch)
+        kept.release()
     run.output.lines([f"{len(chosen)} batches wait again; send them now: {run.again('spool push')}"])
 
 
@@ -104,10 +121,9 @@ def retry(run: Run, *, ids: Sequence[int], everything: bool) -> None:
 def drop(run: Run, *, ids: Sequence[int], everything: bool) -> None:
     """Delete batches for good."""
     chosen = _chosen(_dead(run), ids, everything=everything)
-    kept = Spool(_place(run))
-    for batch in chosen:
-        kept.drop(batch)
-    kept.close()
+    with closing(Spool(_place(run))) as kept:
+        for batch in chosen:
+            kept.drop(batch)
     run.output.lines([f"{sum(batch.spans for batch in chosen)} spans in {len(chosen)} batches deleted"])
 
 
@@ -121,9 +137,17 @@ def _place(run: Run) -> SpoolPlace:
     return place
 
 
+def _status(place: SpoolPlace) -> SpoolStatus:
+    with closing(Spool(place)) as kept:
+        return kept.status()
+
+
 def _dead(run: Run) -> tuple[DeadBatch, ...]:
     place = _place(run)
-    return Spool(place).dead() if place.path.exists() else ()
+    if not place.path.exists():
+        return ()
+    with closing(Spool(place)) as kept:
+        return kept.dead()
 
 
 def _chosen(batches: Sequence[DeadBatch], ids: Sequence[int], *, everything: bool) -> list[DeadBatch]:

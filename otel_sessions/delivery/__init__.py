@@ -12,6 +12,7 @@
 
 batch      what travels: a token, a body, how many spans
 intake     the bounded queue, the only code that runs on the host's threads
+packing    spans as bytes while they wait
 cutting    gigantic attribute values
 numbering  which span of its session and process each is
 batcher    the batching thread

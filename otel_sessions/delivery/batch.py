@@ -9,8 +9,8 @@ from typing import Any, Self
 from opentelemetry.sdk.trace import ReadableSpan
 
 Stage = Callable[[ReadableSpan], ReadableSpan]
-Encode = Callable[[Sequence[ReadableSpan]], bytes]
-"""Spans as bytes that may be joined: one encoding after another is the encoding of both."""
+Encode = Callable[[Sequence[ReadableSpan]], Any]
+"""Spans as a body, bytes or a list, that may be joined: one encoding after another is the encoding of both."""
 Send = Callable[[Any, str], object]
 """Takes the body of a batch (spans, or bytes where the delivery encodes) and its token.
 
@@ -41,14 +41,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How spans become a batch: the stages each passes, the encoding (None: batches are spans), the limits.
+    """How spans become a batch: the stages each passes, the encoding, the limits.
 
     ``numbered`` spans say which of their session and process they are.
     """
 
     limits: Limits
+    encode: Encode
     stages: tuple[Stage, ...] = ()
-    encode: Encode | None = None
     numbered: bool = False
 
 
@@ -71,3 +71,10 @@ class Batch:
     def tried(self, now: float) -> Self:
         """The batch after one more attempt."""
         return replace(self, attempts=self.attempts + 1, attempted_at=now)
+
+
+def join(bodies: Sequence[Any]) -> Any:
+    """The body of one batch with all that is in ``bodies``."""
+    if len(bodies) == 1:
+        return bodies[0]
+    return b"".join(bodies) if isinstance(bodies[0], bytes) else [span for body in bodies for span in body]

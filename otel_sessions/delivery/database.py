@@ -105,10 +105,14 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Spans may hold content: for this user's eyes only. SQLite gives its side files the same mode.
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        is_new = not self.path.exists()
+        # Never open the file but with SQLite: closing it would drop the locks of every connection of this process, and
+        # another process that ends would then delete the log that they write to.
         connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
+            if is_new:
+                # Spans may hold content: for this user's eyes only. SQLite gives its side files the same mode.
+                self.path.chmod(0o600)
             self._prepare(connection)
         except BaseException:
             connection.close()

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -21,10 +21,12 @@ from otel_sessions.delivery.intake import Intake
 from otel_sessions.delivery.ledger import Ledger
 from otel_sessions.delivery.metrics import observe
 from otel_sessions.delivery.outbox import Outbox
+from otel_sessions.delivery.packing import Waiting, pack, unpack
 from otel_sessions.delivery.sender import Sender
 from otel_sessions.delivery.spool import Spool, SpoolPlace
 
 _PUSH_ATTEMPTS = 3
+_PATIENCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,9 @@ class Delivery(SpanProcessor):
     ) -> None:
         if spool is not None and encode is None:
             raise ValueError("a spool keeps bytes: give encode")
-        self._destination = Destination(destination, send, confirm)
         self._limits = limits or Limits()
-        self._recipe = Recipe(self._limits, stages, encode, numbered)
+        self._recipe = Recipe(self._limits, encode or _pack_all, stages, numbered)
+        self._destination = Destination(destination, send if encode else _unpacking(send), confirm)
         self._place = spool
         self._closed = False
         self._ended = False
@@ -77,6 +79,7 @@ class Delivery(SpanProcessor):
     def _reset(self) -> None:
         self._threads: tuple[threading.Thread, ...] = ()
         self._starting = threading.Lock()
+        self._delivering = threading.Lock()
         intake = Intake(self._limits.queue_size)
         ledger = Ledger(intake)
         outbox = Outbox(ledger, Spool(self._place) if self._place else None, self._limits)
@@ -95,9 +98,32 @@ class Delivery(SpanProcessor):
             return
         waiting = parts.intake.offer(span)
         if not self._threads:
-            self._start()
-        if waiting == self._limits.batch_size:
-            parts.batcher.wake()
+            self.start()
+        if waiting == parts.batcher.group:
+            parts.batcher.nudge()
+
+    def deliver(self, spans: Sequence[ReadableSpan], timeout: float, *, arrive: bool) -> bool:
+        """Take ``spans`` on the caller's thread, which waits until they are safe; False if some were dropped.
+
+        Safe is on disk, or at the destination; with ``arrive`` the latter, unless the destination does not take them
+        now. A slow destination is waited for ``timeout`` seconds, one that fails two; what is not safe then is dropped.
+        """
+        with self._delivering:
+            ledger, lost = self._parts.ledger, self.result().dropped
+            if self._closed:
+                for span in spans:
+                    self._parts.intake.refuse(span, "closed")
+                return False
+            if not self._threads:
+                self.start()
+            self._parts.batcher.accept(spans)
+            reached = self._is_safe if arrive else lambda: not ledger.in_memory()
+            if not reached():
+                self._hurry(lambda: reached() or ledger.failing, timeout)
+                self._hurry(reached, min(timeout, _PATIENCE_SECONDS))
+            if given_up := self._parts.outbox.give_up("export"):
+                count("dropped.export", "otel-sessions: %d spans for %s dropped", given_up, self._destination.name)
+            return self.result().dropped == lost
 
     def flush(self, timeout: float) -> FlushResult:
         """Send what is waiting now and wait until it arrived or was dropped, at most ``timeout`` seconds."""
@@ -157,7 +183,8 @@ class Delivery(SpanProcessor):
             parts.ledger.wait_for(reached, timeout)
             parts.sender.hurry(on=False)
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the threads, which else start with the first span."""
         with self._starting:
             if self._threads or self._closed:
                 return
@@ -183,7 +210,7 @@ class Delivery(SpanProcessor):
             spool = Spool(self._place)
             try:
                 if not spool.is_empty():
-                    self._start()
+                    self.start()
             except SpoolError as error:
                 count("spool.failed", "otel-sessions: cannot spool to disk, batches wait in memory: %s", error)
             finally:
@@ -228,6 +255,14 @@ def push(
                 report(ledger.result())
     outbox.close("push")
     return ledger.result()
+
+
+def _pack_all(spans: Sequence[ReadableSpan]) -> list[Waiting]:
+    return [pack(span) for span in spans]
+
+
+def _unpacking(send: Send) -> Send:
+    return lambda body, token: send([unpack(span) for span in body], token)
 
 
 def _quietly(run: Callable[[], None]) -> None:

@@ -9,7 +9,10 @@ from typing import TypeVar
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base import names
+from otel_sessions.delivery.packing import Waiting, pack
 
+LOOSE = 1_024
+"""Spans that wait as they are; those behind them are packed, which costs their threads about 5 µs each."""
 _MAX_SESSIONS = 10_000
 _Key = TypeVar("_Key")
 
@@ -23,7 +26,7 @@ class Intake:
     def __init__(self, size: int) -> None:
         self._size = size
         self._room = size
-        self._spans: deque[ReadableSpan] = deque()
+        self._spans: deque[Waiting] = deque()
         self._refused: dict[tuple[int, str], int] = {}
         self._refused_of: dict[tuple[int, str | None], int] = {}
 
@@ -36,7 +39,7 @@ class Intake:
         if waiting >= self._room:
             self.refuse(span, "queue_full")
             return 0
-        self._spans.append(span)
+        self._spans.append(span if waiting < LOOSE else pack(span))
         return waiting + 1
 
     def leave_room_for(self, held: int) -> None:
@@ -68,7 +71,7 @@ class Intake:
             counts[session] += spans
         return counts
 
-    def take(self, most: int) -> list[ReadableSpan]:
+    def take(self, most: int) -> list[Waiting]:
         """The oldest spans, ``most`` of them if as many wait. For one thread at a time."""
         return [self._spans.popleft() for _ in range(min(most, len(self._spans)))]
 

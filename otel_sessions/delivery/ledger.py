@@ -6,10 +6,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from opentelemetry.sdk.trace import ReadableSpan
-
 from otel_sessions.base.values import FlushResult
 from otel_sessions.delivery.intake import Intake
+from otel_sessions.delivery.packing import Waiting
 
 MEMORY = "memory"
 DISK = "disk"
@@ -28,7 +27,7 @@ class Ledger:
         self._failing = False
         self._changed = threading.Condition()
 
-    def take(self, most: int) -> list[ReadableSpan]:
+    def take(self, most: int) -> list[Waiting]:
         """Spans out of the queue, from now on held by the caller, in memory."""
         with self._changed:
             taken = self._intake.take(most)

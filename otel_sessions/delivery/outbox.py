@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.guard import count
 from otel_sessions.delivery import ledger as accounts
-from otel_sessions.delivery.batch import Batch, Limits
+from otel_sessions.delivery.batch import Batch, Limits, join
 from otel_sessions.delivery.database import SpoolFullError, SpoolLostError
 from otel_sessions.delivery.ledger import Ledger
 from otel_sessions.delivery.spool import Spool
@@ -23,6 +23,8 @@ REFUSED = "refused"
 DAMAGED = "spool_damaged"
 _UPKEEP_SECONDS = 5.0
 _REST_SECONDS = 2.0
+# What is left to other processes is not taken back for so long.
+_ASIDE_SECONDS = 30.0
 
 _Result = TypeVar("_Result")
 
@@ -45,6 +47,8 @@ class Outbox:
         self._spool_again_at = 0.0
         self._upkeep_at = 0.0
         self._revive_due = True
+        self._elsewhere = False
+        self._aside_until = 0.0
 
     @property
     def durable(self) -> bool:
@@ -84,6 +88,7 @@ class Outbox:
     def delivered(self, batch: Batch) -> None:
         """The destination has ``batch``."""
         self._adrift = False
+        self._aside_until = 0.0
         target = accounts.DELIVERED if batch.own else accounts.RECOVERED
         if batch.on_disk:
             self._ledger.move(batch.spans, accounts.DISK if batch.own else None, target)
@@ -103,6 +108,20 @@ class Outbox:
             if batch.own:
                 self._ledger.drop(batch.spans, accounts.DISK, REFUSED)
 
+    def hand_over(self, untried: Batch, reason: str) -> bool:
+        """Leave all that is on disk to a process that can send it; False if ``untried``, in hand now, is not on disk."""
+        if not untried.on_disk:
+            return False
+        self._elsewhere = True
+        self._aside_until = time.monotonic() + _ASIDE_SECONDS
+        return self._did(lambda spool: spool.hand_over(untried, reason))
+
+    def follow(self) -> None:
+        """Enter what other processes have made of the batches that were left to them."""
+        if self._elsewhere and not self._undeleted:
+            self._did(lambda spool: spool.left(lambda waiting, dead: self._ledger.reconcile(waiting, dead, REFUSED)))
+            self._elsewhere = self._ledger.on_disk > 0
+
     def revive(self) -> None:
         """The destination takes batches: send again what it refused for a fault of its own."""
         if self._revive_due:
@@ -115,9 +134,10 @@ class Outbox:
         if self._spool is None or time.monotonic() < self._upkeep_at:
             return
         self._upkeep_at = time.monotonic() + _UPKEEP_SECONDS
-        if (left := self._on_disk(Spool.beat, None)) is not None:
-            self._ledger.reconcile(*left, REFUSED)
-        self._on_disk(Spool.adopt, 0)
+        self._elsewhere = self._on_disk(Spool.beat, otherwise=False) or self._elsewhere
+        self.follow()
+        if time.monotonic() >= self._aside_until:
+            self._on_disk(Spool.adopt, 0)
         self._on_disk(Spool.rest, None)
         self.save()
 
@@ -135,12 +155,17 @@ class Outbox:
     def close(self, reason: str) -> int:
         """No one sends any more: to disk what can be, the rest is dropped. Returns how many spans were dropped."""
         self._spool_again_at = 0.0
+        lost = self.give_up(reason)
+        self._on_disk(Spool.release, None)
+        return lost
+
+    def give_up(self, reason: str) -> int:
+        """What is only in memory goes to disk or is dropped, now. Returns how many spans were dropped."""
         with self._lock:
             left, self._memory = self._memory, {}
         lost = [batch for batch in left.values() if not self._to_disk(batch)]
         for batch in lost:
             self._ledger.drop(batch.spans, accounts.MEMORY, reason)
-        self._on_disk(Spool.release, None)
         return sum(batch.spans for batch in lost)
 
     def _first_in_memory(self) -> Batch | None:
@@ -158,7 +183,7 @@ class Outbox:
                 joined.append(batch)
             for batch in joined[1:]:
                 del self._memory[batch.token]
-            first = replace(first, spans=sum(one.spans for one in joined), body=_join([one.body for one in joined]))
+            first = replace(first, spans=sum(one.spans for one in joined), body=join([one.body for one in joined]))
             self._memory[first.token] = first
             return first
 
@@ -231,9 +256,3 @@ class Outbox:
             with self._lock:
                 self._memory[batch.token] = batch
         self._adrift = False
-
-
-def _join(bodies: list[Any]) -> Any:
-    if len(bodies) == 1:
-        return bodies[0]
-    return b"".join(bodies) if isinstance(bodies[0], bytes) else [span for body in bodies for span in body]

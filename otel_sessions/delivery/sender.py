@@ -6,6 +6,7 @@ import random
 import threading
 import time
 
+from otel_sessions.base.errors import StoreUnavailableError
 from otel_sessions.base.guard import count, logger
 from otel_sessions.delivery.batch import Batch, Destination
 from otel_sessions.delivery.ledger import Ledger
@@ -39,10 +40,17 @@ class Sender:
         while not self._closed:
             started = time.monotonic()
             if (batch := self.send_next()) is None:
-                self._wake.wait(_IDLE_SECONDS if self._outbox.durable else None)
-                self._wake.clear()
+                self._idle()
             elif batch.own:
                 self._rest(started, time.monotonic() - started)
+
+    def _idle(self) -> None:
+        """Wait for the next batch; where other processes have ours, a flush waits for them."""
+        waits_for_others = self._hurried and self._ledger.on_disk
+        seconds = _FIRST_RETRY_SECONDS if waits_for_others else _IDLE_SECONDS
+        self._wake.wait(seconds if self._outbox.durable else None)
+        self._wake.clear()
+        self._outbox.follow()
 
     def wake(self) -> None:
         """There is something to send, or no time to wait."""
@@ -76,7 +84,7 @@ class Sender:
                 if not self._has_arrived(batch):
                     self._destination.send(batch.body, batch.token)
             except Exception as error:  # noqa: BLE001 - whatever it is, the thread goes on
-                if self._settled(tried, error):
+                if self._settled(batch, tried, error):
                     break
             else:
                 self._outbox.delivered(tried)
@@ -105,11 +113,16 @@ class Sender:
         confirm = self._destination.confirm
         return bool(in_doubt and confirm is not None and confirm(batch.body, batch.token))
 
-    def _settled(self, batch: Batch, error: Exception) -> bool:
+    def _settled(self, untried: Batch, batch: Batch, error: Exception) -> bool:
         """What to do after a failure: False to try the same batch again after a pause."""
         self._failures += 1
         found = verdict(error)
-        if found is Verdict.PASSING:
+        if found is Verdict.ELSEWHERE and self._outbox.hand_over(untried, str(error)):
+            self._report_held(error)
+            self._failures = 1
+            self._pause()
+            return True
+        if found is Verdict.PASSING or isinstance(error, StoreUnavailableError):
             self._outbox.failed(batch, str(error))
             self._report_failure(error)
             return False
@@ -137,6 +150,12 @@ class Sender:
         if not self._ledger.failing:
             self._ledger.failing = True
             logger.warning("otel-sessions: cannot deliver to %s, retrying: %s", self._destination.name, error)
+
+    def _report_held(self, error: Exception) -> None:
+        self._ledger.failing = True
+        count(
+            "store.held", "otel-sessions: %s Until then spans wait in the spool, for that process to send them.", error
+        )
 
     def _report_refusal(self, batch: Batch, error: Exception) -> None:
         where = "kept; see: otel-sessions spool dead" if batch.on_disk else "dropped"

@@ -84,7 +84,8 @@ class DeadBatch:
 def spool_place(folder: Path, dsn: str, max_bytes: int, shown: str = "") -> SpoolPlace:
     """The spool of the store ``dsn`` in ``folder``; user, password and options make no difference to the file."""
     parts = urlsplit(dsn)
-    identity = f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path.rstrip('/')}"
+    path = os.path.realpath(parts.path) if parts.scheme == "chdb" else parts.path.rstrip("/")
+    identity = f"{parts.scheme}://{parts.hostname}:{parts.port}{path}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     host = "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in parts.hostname or parts.scheme)
     return SpoolPlace(folder / f"{host[:64]}-{digest}.sqlite3", max_bytes, shown)
@@ -197,20 +198,31 @@ class Spool:
         self._owner = owner
         return int(spans)
 
-    def beat(self) -> tuple[int, int] | None:
-        """Give a sign of life.
+    def hand_over(self, untried: Batch, error: str) -> None:
+        """Leave what waits to whichever process takes it; ``untried`` was in hand and did not leave this process."""
+        with self._database.change() as connection:
+            values = (untried.attempts, untried.attempted_at, error, untried.token)
+            connection.execute("UPDATE batches SET attempts = ?, attempted_at = ?, error = ? WHERE token = ?", values)
+            connection.execute("UPDATE batches SET owner = 0 WHERE owner = ?", (self._owner,))
 
-        If others took this process for dead meanwhile, take back what is left: spans waiting and spans dead.
+    def left(self, account: Callable[[int, int], object]) -> None:
+        """Tell ``account`` how many spans made by this process wait, with whomever, and how many are dead.
+
+        It is called before this process can put or take anything more.
         """
+        with self._database.use():
+            account(self._made("batches"), self._made("dead"))
+
+    def beat(self) -> bool:
+        """Give a sign of life; True if others took this process for dead, and it took back what is left."""
         if not self._owner:
-            return None
+            return False
         with self._database.change() as connection:
             known = connection.execute("UPDATE owners SET seen = ? WHERE id = ?", (time.time(), self._owner)).rowcount
-            if known:
-                return None
-            self._register(self._owner)
-            connection.execute("UPDATE batches SET owner = maker, adopted = 0 WHERE maker = ?", (self._owner,))
-            return self._made("batches"), self._made("dead")
+            if not known:
+                self._register(self._owner)
+                connection.execute("UPDATE batches SET owner = maker, adopted = 0 WHERE maker = ?", (self._owner,))
+            return not known
 
     def release(self) -> None:
         """The process ends: what is left belongs to nobody, and the file is closed."""

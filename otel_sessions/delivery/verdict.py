@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from enum import Enum
 
-from otel_sessions.base.errors import SchemaError, StoreUnavailableError
+from otel_sessions.base.errors import ForkedStoreError, SchemaError, StoreHeldError, StoreUnavailableError
 
 
 class Verdict(Enum):
-    """``PASSING``: try again. ``DESTINATION``: no batch can be sent until someone acts. ``BATCH``: this one never can."""
+    """What to do with the batch.
+
+    ``PASSING``: try again. ``ELSEWHERE``: another process can send it, this one cannot, or not now.
+    ``DESTINATION``: no batch can be sent until someone acts. ``BATCH``: this one never can.
+    """
 
     PASSING = "passing"
+    ELSEWHERE = "elsewhere"
     DESTINATION = "destination"
     BATCH = "batch"
 
@@ -24,6 +29,8 @@ _DESTINATION_CODES = frozenset({8, 10, 16, 20, 46, 47, 60, 81, 164, 192, 193, 19
 
 def verdict(error: BaseException) -> Verdict:
     """How ``error``, raised by a send, is to be taken. Errors that say nothing count against the batch alone."""
+    if isinstance(error, (StoreHeldError, ForkedStoreError)):
+        return Verdict.ELSEWHERE
     if isinstance(error, StoreUnavailableError):
         return Verdict.PASSING
     if isinstance(error, SchemaError) or code_of(error) in _DESTINATION_CODES:

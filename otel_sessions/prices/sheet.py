@@ -202,7 +202,7 @@ def _written(column: str, value: Any) -> str:
         case None:
             return ""
         case Decimal():
-            return f"{value:f}"
+            return f"{value.normalize():f}"
         case datetime():
             return "" if value == ALWAYS else value.strftime("%Y-%m-%dT%H:%M:%SZ").replace("T00:00:00Z", "")
     return str(value)

@@ -24,6 +24,7 @@ from typing import Any
 from weakref import ReferenceType, WeakMethod, WeakSet, ref
 
 from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
@@ -35,10 +36,9 @@ from otel_sessions.base.context import (
     add_listener,
     follow_sampler,
     remove_listener,
-    session_attributes,
     step_context,
 )
-from otel_sessions.base.guard import guarded
+from otel_sessions.base.guard import caught, guarded
 from otel_sessions.base.paths import ROOT, lineage, segment_name
 from otel_sessions.base.values import Session
 from otel_sessions.processor.stamp import settle, stamp
@@ -87,20 +87,24 @@ class SessionSpanProcessor(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Stamp ``span`` and settle its parent, if a session is active in ``parent_context``."""
-        with guarded("processor.start"):
+        try:
             session = active_session(parent_context)
             if session is not None:
                 position = stamp(span, session)
                 if position is not None:
                     self._started(span, position)
+        except Exception:  # noqa: BLE001 - telemetry must not break its host
+            caught("processor.start")
 
     def on_end(self, span: ReadableSpan) -> None:
         """Note that ``span`` ended; export the steps that waited for it."""
-        with guarded("processor.end"):
-            key = _key(span.context)
+        try:
+            context = span.context
             # an event that waits may be this span's start
-            if self._events or self._ledger.knows(key):
-                self._note(StepLedger.span_ended, key, span.end_time, time.monotonic())
+            if self._events or self._ledger.knows(_key(context)):
+                self._note(_span_ended, context, span.end_time, time.monotonic())
+        except Exception:  # noqa: BLE001 - telemetry must not break its host
+            caught("processor.end")
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Export the steps that have no open block or span. False if another thread was in the way for too long."""
@@ -119,13 +123,15 @@ class SessionSpanProcessor(SpanProcessor):
     def _started(self, span: Span, session: Session) -> None:
         link = settle(span, session)
         context = span.get_span_context()
-        if self._stop.is_set() or not context.trace_flags.sampled:
+        if not context.trace_flags & TraceFlags.SAMPLED or self._stop.is_set():
             return
-        self._follow(getattr(span, "_sampler", None))
-        processor = getattr(span, "_span_processor", None)
-        origin = None if processor is None else Origin(processor, span.resource)
-        start = SpanStart(session, _key(context), span.start_time or self._clock(), origin, link)
-        self._note(StepLedger.span_started, start, time.monotonic())
+        sampler, processor = getattr(span, "_sampler", None), getattr(span, "_span_processor", None)
+        if sampler is not self._sampler:
+            self._follow(sampler)
+        self._note(
+            _span_started, session, context, span.start_time or self._clock(), processor, span.resource, link,
+            time.monotonic(),
+        )  # fmt: skip
 
     def _on_block(self, session: Session, opened: bool) -> None:  # noqa: FBT001 - a listener's signature
         if step_context(session.id, session.path).trace_flags.sampled:
@@ -134,7 +140,7 @@ class SessionSpanProcessor(SpanProcessor):
 
     def _note(self, event: Callable[..., None], *arguments: Any) -> None:
         """Post an event that by itself makes no step ready: it may wait for others, which halves its cost."""
-        if self._watched and len(self._events) < _TOGETHER and not self._ledger.awaits_spans:
+        if self._watched and len(self._events) < _TOGETHER and not self._ledger.closed:
             self._events.append((event, arguments))
         else:
             self._post(event, *arguments)
@@ -179,7 +185,7 @@ class SessionSpanProcessor(SpanProcessor):
             _export(step)
 
     def _follow(self, sampler: Any) -> None:
-        if sampler is not None and sampler is not self._sampler:
+        if sampler is not None:
             self._sampler = sampler
             follow_sampler(sampler)
 
@@ -244,6 +250,24 @@ def _weak_listener(processor: SessionSpanProcessor) -> BlockListener:
     return listener
 
 
+def _span_started(  # noqa: PLR0913, PLR0917 - what was noted of a span, put into shape only when its turn has come
+    ledger: StepLedger,
+    session: Session,
+    context: SpanContext,
+    start: int,
+    processor: SpanProcessor | None,
+    resource: Resource,
+    link: SpanContext | None,
+    now: float,
+) -> None:
+    origin = None if processor is None else Origin(processor, resource)
+    ledger.span_started(SpanStart(session, _key(context), start, origin, link), now)
+
+
+def _span_ended(ledger: StepLedger, context: SpanContext, end: int, now: float) -> None:
+    ledger.span_ended(_key(context), end, now)
+
+
 def _key(context: SpanContext) -> tuple[int, int]:
     return context.trace_id, context.span_id
 
@@ -270,7 +294,7 @@ def _step_span(step: Step, origin: Origin) -> ReadableSpan:
         context=SpanContext(context.trace_id, context.span_id, is_remote=False, trace_flags=_SAMPLED),
         parent=step_context(session.id, above[0]) if above else None,
         resource=origin.resource,
-        attributes={**session_attributes(position), names.STEP: True},
+        attributes={**position.attributes, names.STEP: True},
         links=step.links or (),
         start_time=step.start,
         end_time=step.end,

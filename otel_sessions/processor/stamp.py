@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace import Span
 from opentelemetry.trace import SpanContext
 
 from otel_sessions.base import names
-from otel_sessions.base.context import session_attributes, step_context
+from otel_sessions.base.context import step_context
 from otel_sessions.base.guard import count
 from otel_sessions.base.paths import normalize_path, session_trace_id
 from otel_sessions.base.values import Session
@@ -20,12 +20,15 @@ def stamp(span: Span, session: Session) -> Session | None:
     Returns where the span stands: at its own ``session.path`` if it has one, and nowhere (None) if it says that it
     belongs to another session.
     """
+    scope = getattr(span, "instrumentation_scope", None)
+    if scope is not None and scope.name == names.SCOPE:
+        return session  # a call that was captured here: its span began with the attributes
     own = span.attributes or {}
     if own.get(names.SESSION_ID, session.id) != session.id:
         return None
     path = own.get(names.SESSION_PATH, session.path)
     # Asked key by key: a copy of the attributes would take a Python call for each of them.
-    missing = {key: value for key, value in session_attributes(session).items() if key not in own}
+    missing = {key: value for key, value in session.attributes.items() if key not in own}
     if missing:
         span.set_attributes(missing)
     return session if path == session.path else replace(session, path=normalize_path(str(path)))

@@ -95,16 +95,12 @@ class StepLedger:
         self._spans: OrderedDict[SpanKey, tuple[str, list[Step]]] = OrderedDict()
         self._exported: OrderedDict[int, None] = OrderedDict()
         self._ready: list[Step] = []
-        self._closed: set[str] = set()
+        self.closed: set[str] = set()
+        """Sessions whose blocks have all closed, with spans that are open: the end of one may make steps ready."""
 
     def knows(self, key: SpanKey) -> bool:
         """The span is open and belongs to a step. Safe to ask from any thread."""
         return key in self._spans
-
-    @property
-    def awaits_spans(self) -> bool:
-        """A session whose blocks have all closed has spans that are open; the end of one may make steps ready."""
-        return bool(self._closed)
 
     def take_ready(self) -> list[Step]:
         """The steps to export now, parents before their children."""
@@ -138,7 +134,7 @@ class StepLedger:
         state = self._state(session.id)
         state.blocks += 1
         state.had_blocks = True
-        self._closed.discard(session.id)
+        self.closed.discard(session.id)
 
     def block_closed(self, session: Session, time: int, now: float) -> None:
         """A ``with`` at ``session``'s path was left."""
@@ -238,13 +234,13 @@ class StepLedger:
         """No block of the session is open any more: all that is not in use is ready."""
         self._retire_all([step for step in state.steps.values() if step.in_use <= 0])
         if state.steps:
-            self._closed.add(session_id)
+            self.closed.add(session_id)
         else:
             self._sessions.pop(session_id, None)
 
     def _forget(self, session_id: str) -> None:
         state = self._sessions.pop(session_id)
-        self._closed.discard(session_id)
+        self.closed.discard(session_id)
         self._retire_all([*state.steps.values()])
 
     def _retire(self, step: Step) -> None:
@@ -255,7 +251,7 @@ class StepLedger:
             state.steps.pop(step.path, None)
             if not state.steps and not state.blocks:
                 del self._sessions[step.session.id]
-                self._closed.discard(step.session.id)
+                self.closed.discard(step.session.id)
         step.origin = step.origin or self._origin
         if step.origin is None:
             return

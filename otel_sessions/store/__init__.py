@@ -1,6 +1,7 @@
 """The store: everything that knows a column.
 
 dsn         what a DSN says
+holder      which other process holds a chDB folder
 connection  one lazily opened connection to a ClickHouse server or to chDB, with our errors
 migrate     applies schema/*.sql once, views/*.sql each time
 pricing     rows of the price book
@@ -9,6 +10,7 @@ rows        spans as a block of ``otel_traces``
 native      columns as ClickHouse's Native format
 doubt       whether an encoded block is there already
 records     what a reader returns: one frozen dataclass per view
+rebuilding  calls and rollups made anew from the raw spans, without duplicates
 settling    which calls of other instrumentations count, once their trace is known
 reader      queries/*.sql, one method each
 """
@@ -28,6 +30,7 @@ from otel_sessions.store.dsn import parse
 from otel_sessions.store.migrate import FileState, migrate, schema_state
 from otel_sessions.store.pricing import add_prices, replace_prices
 from otel_sessions.store.reader import Reader
+from otel_sessions.store.rebuilding import Rebuilt, look, rebuild
 from otel_sessions.store.records import (
     AttributeRow,
     CallRow,
@@ -39,11 +42,11 @@ from otel_sessions.store.records import (
     UnpricedRow,
 )
 from otel_sessions.store.repricing import Again, compare, reprice
-from otel_sessions.store.settling import Settling
+from otel_sessions.store.settling import Settled, Settling
 
 __all__ = [
-    "Again", "AttributeRow", "CallRow", "FileState", "Outcome", "PriceChange", "Reader", "SessionRow", "StepRow", "Store",
-    "Table", "UnpricedRow", "open_store",
+    "Again", "AttributeRow", "CallRow", "FileState", "Outcome", "PriceChange", "Reader", "Rebuilt", "SessionRow", "Settled",
+    "StepRow", "Store", "Table", "UnpricedRow", "open_store",
 ]  # fmt: skip
 
 _INSERT_SETTINGS = {
@@ -148,6 +151,27 @@ class Store:
         """
         reprice(self._connection, again, report or (lambda _: None), resume=resume)
 
+    def settle(self) -> Settled:
+        """Decide which spans of other instrumentations count, and in which session; return what that changed.
+
+        Inserts and readers of this package do it by themselves. For a store that only Collectors fill and that is read
+        with SQL alone.
+        """
+        return self._settling.settle()
+
+    def look_for_duplicates(self) -> Rebuilt:
+        """How many spans are stored, how many of them more than once, and what counts now; writes nothing."""
+        return look(self._connection)
+
+    def rebuild(self, report: Callable[[str], object] | None = None, *, force: bool = False) -> Rebuilt:
+        """Make calls and rollups anew from the raw spans, at the prices in the book, without spans stored twice.
+
+        Spans may arrive meanwhile; for the moment of the swap they are refused with an error that senders retry.
+        ``report`` is called with each day before it is done. Needs room for a second copy of everything. Raises
+        :class:`StoreError` if raw spans are gone that calls were made of, unless ``force``.
+        """
+        return rebuild(self._connection, self._settling, report or (lambda _: None), force=force)
+
     def reader(self) -> Reader:
         """What the views say."""
         return Reader(self._connection, self._settling)
@@ -155,6 +179,10 @@ class Store:
     def server_version(self) -> str:
         """Version of the ClickHouse server or of the engine in chDB."""
         return self._connection.server_version()
+
+    def check_free(self) -> None:
+        """Raise :class:`StoreHeldError` if another process holds the chDB folder. Opens nothing."""
+        self._connection.check_free()
 
     def close(self) -> None:
         """Close the connection; the store opens it again when it is used again."""

@@ -24,8 +24,15 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error, OperationalError
 from clickhouse_connect.driver.query import QueryResult
 
-from otel_sessions.base.errors import ForkedStoreError, SchemaError, StoreError, StoreUnavailableError
+from otel_sessions.base.errors import (
+    ForkedStoreError,
+    SchemaError,
+    StoreError,
+    StoreHeldError,
+    StoreUnavailableError,
+)
 from otel_sessions.store.dsn import Target
+from otel_sessions.store.holder import UNKNOWN, other_holder
 
 _CONNECT_TIMEOUT_SECONDS = 5
 # What a server answers when it is overloaded, starting, shutting down or without a part of its cluster:
@@ -100,13 +107,13 @@ class Connection:
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> QueryResult:
         """Run a query of ours; ``{name:Type}`` parameters only."""
         with self._errors():
-            return self._open().main.query(sql, parameters=dict(parameters or {}))
+            return _read(self._open().main.query(sql, parameters=dict(parameters or {})))
 
     def query_readonly(self, sql: str) -> QueryResult:
         """Run a query that a user typed; the engine refuses everything that writes."""
         with self._errors():
             # Without the setting, engine 26.9 fails ordinary queries with ORDER BY an expression (code 572).
-            return self._open_readonly().query(sql, settings={"query_plan_execute_functions_after_sorting": 0})
+            return _read(self._open_readonly().query(sql, settings={"query_plan_execute_functions_after_sorting": 0}))
 
     def insert(
         self, table: str, columns: Sequence[str], block: bytes, settings: Mapping[str, str], form: str = "Native"
@@ -119,6 +126,11 @@ class Connection:
         """Version of the engine."""
         with self._errors():
             return str(self._open().main.server_version)
+
+    def check_free(self) -> None:
+        """Raise :class:`StoreHeldError` if another process holds the chDB folder. Opens nothing."""
+        if self.target.embedded and (holder := other_holder(Path(str(self.target.path)))) is not None:
+            raise _held(self.target, holder)
 
     def close(self) -> None:
         """Close what is open. In a forked child the engine is left alone: closing it would hang."""
@@ -178,6 +190,7 @@ class Connection:
         )
 
     def _connect_embedded(self) -> Client:
+        self.check_free()
         path = str(self.target.path)
         if path != ":memory:":
             Path(path).mkdir(parents=True, exist_ok=True)
@@ -215,11 +228,17 @@ def _abandon(client: Client) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
 
 
+def _read(result: QueryResult) -> QueryResult:
+    # The driver reads rows when they are asked for; an answer that breaks off must fail while errors are translated.
+    result.result_rows  # noqa: B018 - a property that reads
+    return result
+
+
 def _translated(target: Target, error: ClickHouseError) -> StoreError:
     code = error.code if isinstance(error, Error) else None
-    text = _first_line(str(error))
+    text = _unreachable(error) or _first_line(str(error))
     if "Unable to open the chdb engine" in str(error):
-        return StoreUnavailableError(_busy(target, text))
+        return _busy(target, text)
     if code in _MISSING_CODES:
         return SchemaError(
             f"{target.shown}: {text} If a table is missing: otel-sessions migrate --store {target.shown}"
@@ -231,13 +250,28 @@ def _translated(target: Target, error: ClickHouseError) -> StoreError:
     return StoreError(f"{target.shown}: {text}")
 
 
-def _busy(target: Target, text: str) -> str:
+def _busy(target: Target, text: str) -> StoreUnavailableError:
     if "already" in text and "path" in text:
-        return f"{target.shown}: this process already uses another chDB path, and chDB allows one per process. {text}"
-    return (
-        f"{target.shown}: another process holds this chDB folder; only one process can. "
+        return StoreUnavailableError(
+            f"{target.shown}: this process already uses another chDB path, and chDB allows one per process. {text}"
+        )
+    return _held(target, UNKNOWN)
+
+
+def _held(target: Target, holder: int) -> StoreHeldError:
+    who = f"another process ({holder})" if holder != UNKNOWN else "another process"
+    return StoreHeldError(
+        f"{target.shown}: {who} holds this chDB folder; only one process can. "
         "Stop it, or use a ClickHouse server (http://…), which many can share."
     )
+
+
+def _unreachable(error: BaseException) -> str:
+    """What the operating system said of the connection, without what HTTP client and driver put around it."""
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OSError) and cause.strerror):
+        cause = cause.__cause__
+    return f"no connection: {cause.strerror}" if isinstance(cause, OSError) else ""
 
 
 def _first_line(message: str) -> str:

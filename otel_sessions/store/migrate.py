@@ -35,6 +35,8 @@ _RETAINED = {
     "path_rollup": "toDateTime(ended_at)",
     "model_rollup": "hour",
 }
+DATA_TABLES = tuple(_RETAINED)
+"""What spans fill: the raw ones, and all that is made of them."""
 _TTL_OF = "SELECT extract(create_table_query, ' TTL (.*?)(?: SETTINGS|$)') FROM system.tables WHERE database = currentDatabase() AND name = {table:String}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,6 +19,15 @@ from otel_sessions.store.settling import Settling
 ORDERS = ("started_at", "cost_usd", "wall_seconds", "llm_seconds", "calls", "errors", "total_tokens")
 STATUSES = ("ok", "error")
 _PRICE_FIELDS = (*CONDITIONS, *PRICES, "origin", "source")
+_NO_CODE = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`(?:[^`\\]|\\.)*`|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_REFUSED = (
+    (re.compile(";"), "one statement at a time; leave out what follows the semicolon."),
+    (
+        re.compile(r"(?i)\b(insert\s+into|into\s+outfile)\b"),
+        "only reading is allowed here: INSERT and INTO OUTFILE write.",
+    ),
+    (re.compile(r"(?i)\bformat\s+(?!asc\b|desc\b)\w+$"), "leave out FORMAT; --json and --csv give those forms."),
+)
 
 _Row = TypeVar("_Row", SessionRow, StepRow, CallRow)
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -100,10 +110,8 @@ class Reader:
         return Outcome(*outcomes[0]) if outcomes else None, [AttributeRow(*row) for row in result.result_rows]
 
     def query(self, sql: str, limit: int | None = None) -> Table:
-        """The result of any SELECT, at most ``limit`` rows of it. The engine refuses what would write."""
-        statement = sql.strip().rstrip(";").strip()
-        if not statement:
-            raise StoreError("the query is empty. Try: SELECT * FROM sessions LIMIT 10")
+        """The result of any SELECT, at most ``limit`` rows of it. What would write is refused."""
+        statement = _readable(sql)
         self._settling.before_reading()
         result = self._connection.query_readonly(statement)
         if not result.column_names:
@@ -127,6 +135,21 @@ class Reader:
         self._settling.before_reading()
         result = self._connection.query(_sql(query), parameters)
         return [kind(*row) for row in result.result_rows]
+
+
+def _readable(sql: str) -> str:
+    """``sql`` without its end mark. Raises :class:`StoreError` for what the engine's read-only mode lets pass.
+
+    That is: several statements, of which chDB mixes the results; files that are written; another output format.
+    """
+    statement = sql.strip().rstrip(";").strip()
+    if not statement:
+        raise StoreError("the query is empty. Try: SELECT * FROM sessions LIMIT 10")
+    bare = _NO_CODE.sub(" ", statement)
+    for pattern, refusal in _REFUSED:
+        if pattern.search(bare):
+            raise StoreError(refusal)
+    return statement
 
 
 def _instant(given: datetime | None, default: datetime) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
@@ -30,9 +31,30 @@ SELECT countIf(table = 'open_calls'), sum(rows), groupBitXor(sipHash64(name, tab
 WHERE database = currentDatabase() AND active AND table IN ('open_calls', 'otel_traces')
 """
 _ROUNDS = "SELECT (SELECT max(round) FROM settlements), (SELECT max(round) FROM settling)"
+_CHANGES = """
+SELECT countIf(was_counted AND reason != ''), countIf(was_counted AND reason = ''), countIf(NOT was_counted AND reason = '')
+FROM settling WHERE round = {round:UInt64}
+"""
 _FINISHED = "INSERT INTO settlements SELECT {round:UInt64}, now64(3)"
 _CLEAR = "DELETE FROM settling WHERE round <= {round:UInt64}"
 _INSERT_PAUSE_SECONDS = 1.0
+# Where much is undecided, settling takes long; it must not take more than this part of the time of who inserts.
+_SHARE_OF_TIME = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What settling changed: calls left out, moved into another session, and counted that were left out before."""
+
+    left_out: int = 0
+    moved: int = 0
+    put_back: int = 0
+
+    def __add__(self, other: Settled) -> Settled:
+        return Settled(self.left_out + other.left_out, self.moved + other.moved, self.put_back + other.put_back)
+
+    def __bool__(self) -> bool:
+        return bool(self.left_out or self.moved or self.put_back)
 
 
 class Settling:
@@ -43,10 +65,11 @@ class Settling:
         self._lock = threading.Lock()
         self._settled: tuple[int, ...] = ()
         self._settled_at = 0.0
+        self._pause = _INSERT_PAUSE_SECONDS
 
     def after_insert(self) -> None:
-        """Settle, unless that was done within the last second. Raises nothing: the spans are in the store."""
-        if time.monotonic() - self._settled_at >= _INSERT_PAUSE_SECONDS:
+        """Settle, unless that was done a moment ago. Raises nothing: the spans are in the store."""
+        if time.monotonic() - self._settled_at >= self._pause:
             self.before_reading()
 
     def before_reading(self) -> None:
@@ -56,36 +79,42 @@ class Settling:
         except StoreError:
             self._settled_at = time.monotonic()
 
-    def settle(self) -> None:
-        """Settle, unless nothing has arrived since."""
+    def settle(self) -> Settled:
+        """Settle, unless nothing has arrived since; return what changed."""
         with self._lock:
             state = self._state()
             if state == self._settled:
-                return
-            if state[0]:
-                self._run()
-                state = self._state()
+                return Settled()
+            began = time.monotonic()
+            changed = self._run() if state[0] else Settled()
+            # As it was before: what arrives meanwhile is for the next time.
             self._settled, self._settled_at = state, time.monotonic()
+            self._pause = max(_INSERT_PAUSE_SECONDS, (self._settled_at - began) / _SHARE_OF_TIME)
+            return changed
 
     def _state(self) -> tuple[int, ...]:
         return tuple(self._connection.query(_STATE).result_rows[0])
 
-    def _run(self) -> None:
+    def _run(self) -> Settled:
         finished, staged = self._rounds()
+        changed = Settled()
         if staged > finished:
-            self._apply(staged)
+            changed = self._apply(staged)
             finished = staged
         self._step(_STAGE, finished + 1)
-        self._apply(finished + 1)
+        return changed + self._apply(finished + 1)
 
-    def _apply(self, number: int) -> None:
+    def _apply(self, number: int) -> Settled:
         _, staged = self._rounds()
-        if staged == number:
-            for step in _STEPS:
-                self._step(step, number)
+        if staged != number:
+            self._connection.command(_FINISHED, {"round": number})
+            return Settled()
+        changed = Settled(*self._connection.query(_CHANGES, {"round": number}).result_rows[0])
+        for step in _STEPS:
+            self._step(step, number)
         self._connection.command(_FINISHED, {"round": number})
-        if staged == number:
-            self._connection.command(_CLEAR, {"round": number})
+        self._connection.command(_CLEAR, {"round": number})
+        return changed
 
     def _rounds(self) -> tuple[int, int]:
         [(finished, staged)] = self._connection.query(_ROUNDS).result_rows

@@ -49,7 +49,7 @@ class FakeProvider:
         """The response to ``request``, of the same module as the request."""
         module = sys.modules[type(request).__module__.partition(".")[0]]
         headers = {name.lower(): value for name, value in request.headers.items()}
-        body = json.loads(request.content or b"{}")
+        body = _document(request.content)
         self.received.append(Received(request.url.path, headers, body))
         if self.status != 200:
             return module.Response(self.status, json={"error": {"type": "fake", "message": f"status {self.status}"}})
@@ -61,6 +61,15 @@ class FakeProvider:
         if body.get("stream"):
             return module.Response(200, headers={"content-type": "text/event-stream"}, content=b"".join(events))
         return module.Response(200, json=document)
+
+
+def _document(content: bytes) -> Json:
+    """The JSON object in a request; an empty one where there is none, as in uploads."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +127,14 @@ def _chat(said: _Said) -> tuple[Json, Iterator[bytes]]:
 
 def _responses(said: _Said) -> tuple[Json, Iterator[bytes]]:
     content = {"type": "output_text", "text": said.text, "annotations": []}
+    item = {"id": "msg_fake", "type": "message", "role": "assistant", "status": "completed", "content": [content]}
     document = {
         "id": "resp_fake",
         "object": "response",
         "created_at": 0,
         "model": said.model,
         "status": "completed",
-        "output": [
-            {"id": "msg_fake", "type": "message", "role": "assistant", "status": "completed", "content": [content]}
-        ],
+        "output": [item],
         "parallel_tool_calls": True,
         "tool_choice": "auto",
         "tools": [],
@@ -139,14 +147,27 @@ def _responses(said: _Said) -> tuple[Json, Iterator[bytes]]:
         },
     }
 
-    def events() -> Iterator[bytes]:
-        place = {"item_id": "msg_fake", "output_index": 0, "content_index": 0}
-        delta = {"type": "response.output_text.delta", **place, "delta": said.text, "logprobs": []}
-        yield _event({**delta, "sequence_number": 0}, "response.output_text.delta")
-        completed = {"type": "response.completed", "response": document, "sequence_number": 1}
-        yield _event(completed, "response.completed")
+    return document, _response_events(document)
 
-    return document, events()
+
+def _response_events(document: Json) -> Iterator[bytes]:
+    """All that the SDK's own ``responses.stream()`` insists on."""
+    [item] = document["output"]
+    [content] = item["content"]
+    text, place = content["text"], {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    events: tuple[tuple[str, Json], ...] = (
+        ("created", {"response": {**document, "status": "in_progress", "output": [], "usage": None}}),
+        ("output_item.added", {"output_index": 0, "item": {**item, "status": "in_progress", "content": []}}),
+        ("content_part.added", {**place, "part": {**content, "text": ""}}),
+        ("output_text.delta", {**place, "delta": text, "logprobs": []}),
+        ("output_text.done", {**place, "text": text, "logprobs": []}),
+        ("content_part.done", {**place, "part": content}),
+        ("output_item.done", {"output_index": 0, "item": item}),
+        ("completed", {"response": document}),
+    )
+    for number, (kind, fields) in enumerate(events):
+        name = f"response.{kind}"
+        yield _event({"type": name, **fields, "sequence_number": number}, name)
 
 
 def _embeddings(said: _Said) -> tuple[Json, Iterator[bytes]]:

@@ -28,6 +28,7 @@ from otel_sessions.capture.formats.wire import (
     Usage,
     decode,
     mapping,
+    nothing_usual,
     objects,
     parameters,
     part_of,
@@ -226,6 +227,9 @@ ENDPOINTS = (
     ),
     Endpoint("embeddings", _GEMINI, f"{_MODEL}:(?:embedContent|batchEmbedContents)", call, read, usage, sent=sent),
     Endpoint("embeddings", _GEMINI, "/(?P<model>[^/:]*(?:embed|gecko)[^/:]*):predict", call, read, usage),
-    replace(openai.ENDPOINTS[0], provider=_GEMINI, usage=compatible_usage, only=(_GEMINI, "gcp.vertex_ai")),
+    replace(
+        openai.ENDPOINTS[0], provider=_GEMINI, usage=compatible_usage, usual=nothing_usual,
+        only=(_GEMINI, "gcp.vertex_ai"),
+    ),
     Endpoint("generate_content", _GEMINI, "/(?P<model>imag[^/:]*):predict", call, read, usage),
 )  # fmt: skip

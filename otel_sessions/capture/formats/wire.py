@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -117,13 +117,16 @@ class Answer:
 
     def name(self, model: object, response_id: object) -> None:
         """Take model and id of a part; the first that is not empty stands."""
-        self.model = self.model or text(model)
-        self.id = self.id or text(response_id)
+        # Without :func:`text`, as below: this runs for every call, and functions are what it costs.
+        if self.model is None and isinstance(model, str) and model:
+            self.model = model[:MAX_TEXT]
+        if self.id is None and isinstance(response_id, str) and response_id:
+            self.id = response_id[:MAX_TEXT]
 
     def finish(self, index: object, reason: object) -> None:
         """Take the finish reason of one choice; the last stands."""
-        if found := text(reason):
-            self.finish_reasons[index if isinstance(index, int) else 0] = found
+        if isinstance(reason, str) and reason:
+            self.finish_reasons[index if isinstance(index, int) else 0] = reason[:MAX_TEXT]
 
     def use(self, usage: msgspec.Raw, *, merge: bool = False) -> None:
         """Take a usage object: it replaces what was there, or is merged into it field by field."""
@@ -178,6 +181,10 @@ def no_form(_fields: Mapping[str, str]) -> Call:
     return Call()
 
 
+def nothing_usual(_raw: bytes) -> None:
+    """For end points none of whose usage objects is read on a shorter way."""
+
+
 def gateway_headers(headers: Mapping[str, str], answer: Answer) -> None:
     """The cost that a LiteLLM proxy states in a header; 0 is what it says of models whose price it does not know."""
     if "x-litellm-response-cost" not in headers:
@@ -196,7 +203,7 @@ class Endpoint:
     path has this meaning, where others use it too. ``call`` reads a request's body, ``form`` the text fields of a
     multipart form. ``telling`` is found in every event of a stream that says more than a piece of text; the others are
     not read once model and id are known. ``read`` takes one part of a response, ``headers`` its headers; ``usage`` converts a decoded usage
-    object; ``sent`` and ``received`` give the content of a decoded request and of the decoded parts of a response.
+    object, ``usual`` the JSON text of one that has the shape of nearly all, straight into attributes; ``sent`` and ``received`` give the content of a decoded request and of the decoded parts of a response.
     """
 
     operation: str
@@ -205,6 +212,7 @@ class Endpoint:
     call: Callable[[bytes], Call]
     read: Callable[[bytes, Answer], None]
     usage: Callable[[Mapping[str, Any]], Usage]
+    usual: Callable[[bytes], Mapping[str, int] | None] = nothing_usual
     streams: bool = False
     telling: re.Pattern[bytes] | None = None
     only: tuple[str, ...] = ()
@@ -216,6 +224,10 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pattern", re.compile(f"{self.path}$"))
+
+    def tells(self, event: bytes) -> bool:
+        """Whether an event of a stream may say more than a piece of text."""
+        return self.telling is None or self.telling.search(event) is not None
 
 
 def text(value: object) -> str | None:
@@ -233,9 +245,9 @@ def tokens(value: object) -> int | None:
 
 def number(value: object) -> int | float | None:
     """``value`` if it is a finite number that a span attribute can hold."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value if abs(value) <= _MAX_TOKENS and math.isfinite(value) else None
+    if type(value) is float or type(value) is int:  # true is no number
+        return value if abs(value) <= _MAX_TOKENS and math.isfinite(value) else None
+    return None
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -263,7 +275,9 @@ def parameters(**values: object) -> Parameters:
     """Request parameters as span attributes, by the last part of their name; what has no usable value is left out."""
     found: dict[str, str | int | float | bool] = {}
     for name, value in values.items():
-        usable = None if value is None else text(value) if name == "service_tier" else number(value)
+        if value is None:
+            continue
+        usable = text(value) if name == "service_tier" else number(value)
         if usable is not None:
             found[_PARAMETERS[name]] = usable
     return found
@@ -288,12 +302,13 @@ def decode(kind: type[S], data: bytes | msgspec.Raw) -> S | None:
     What ``kind`` does not name is skipped without building it. A field of the wrong type is as good as absent.
     """
     try:
-        return cast("S", _decoder(kind).decode(data))
+        found: S = _decoder(kind).decode(data)
     except msgspec.ValidationError:
         return _salvage(kind, data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         repaired = _repair(bytes(data))
         return None if repaired is None else _salvage(kind, repaired)
+    return found
 
 
 def _salvage(kind: type[S], data: bytes | msgspec.Raw) -> S | None:

@@ -1,0 +1,159 @@
+"""ClickHouseSpanExporter in anyone's own tracer provider, with the SDK's own processors, on a real engine."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from breaking_proxy import BreakingProxy, breaking
+from clickhouse_server import Server, running
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
+from recorded_spans import call
+
+from otel_sessions import ClickHouseSpanExporter
+from otel_sessions.base.guard import counters
+from otel_sessions.store import Store, open_store
+
+SUCCESS, FAILURE = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[BreakingProxy]:
+    with breaking(server.port, lambda: "pass") as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def direct(server: Server) -> str:
+    """A database of the test's own."""
+    return server.dsn()
+
+
+@pytest.fixture
+def store(direct: str) -> Iterator[Store]:
+    """The store past the proxy."""
+    with open_store(direct) as store:
+        store.migrate()
+        yield store
+
+
+@pytest.fixture
+def dsn(direct: str, server: Server, proxy: BreakingProxy) -> str:
+    """The store through the proxy."""
+    return direct.replace(str(server.port), str(proxy.port))
+
+
+@pytest.fixture(autouse=True)
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SESSIONS_SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("OTEL_SESSIONS_BATCH_AGE_SECONDS", "0.05")
+
+
+def spans(number: int) -> list[ReadableSpan]:
+    return [call(one, session=str(one)) for one in range(number)]
+
+
+def stored(store: Store) -> int:
+    [(rows,)] = store.reader().query("SELECT count() FROM llm_calls").rows
+    return int(rows)
+
+
+def test_what_was_exported_while_the_store_is_away_is_safe_and_arrives(
+    dsn: str, proxy: BreakingProxy, store: Store
+) -> None:
+    """SUCCESS means on disk: an exporter that ends without the store loses nothing, the next one sends it."""
+    proxy.away = True
+    exporter = ClickHouseSpanExporter(dsn)
+    assert exporter.export(spans(20)) is SUCCESS
+    assert exporter.force_flush(200) is False
+    exporter.shutdown()
+    assert stored(store) == 0
+    proxy.away = False
+    later = ClickHouseSpanExporter(dsn)
+    assert later.export(spans(30)[20:]) is SUCCESS
+    assert later.force_flush(30_000)
+    later.shutdown()
+    assert stored(store) == 30
+
+
+def test_many_exports_are_few_inserts(
+    dsn: str, proxy: BreakingProxy, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK's batch processor exports 512 spans at a time; the store gets what gathers as one insert."""
+    monkeypatch.setenv("OTEL_SESSIONS_BATCH_AGE_SECONDS", "5")
+    exporter = ClickHouseSpanExporter(dsn)
+    all_spans = spans(300)
+    for start in range(0, 300, 10):
+        assert exporter.export(all_spans[start : start + 10]) is SUCCESS
+    assert exporter.force_flush(30_000)
+    exporter.shutdown()
+    assert stored(store) == 300
+    assert proxy.seen["pass"] <= 4
+
+
+def test_a_local_store_has_the_spans_when_export_returns(tmp_path: Path) -> None:
+    """A reader right after export sees the rows, through the stock processors."""
+    dsn = f"chdb://memory?database=t{uuid.uuid4().hex}"
+    exporter = ClickHouseSpanExporter(dsn)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with open_store(dsn) as store:
+        for number in range(3):
+            provider.get_tracer("tests").start_span("x").end()
+            assert store.reader().query("SELECT count() FROM otel_traces").rows[0] == (number + 1,)
+        provider.shutdown()
+
+
+def test_without_a_spool_failure_means_lost(dsn: str, proxy: BreakingProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing keeps the spans: export waits for the store a while, then says FAILURE and counts them."""
+    monkeypatch.setenv("OTEL_SESSIONS_SPOOL", "off")
+    monkeypatch.setattr("otel_sessions.delivery.delivery._PATIENCE_SECONDS", 0.3)
+    exporter = ClickHouseSpanExporter(dsn)
+    assert exporter.export(spans(2)) is SUCCESS
+    proxy.away = True
+    before = counters().get("dropped.export", 0)
+    assert exporter.export(spans(5)) is FAILURE
+    assert counters()["dropped.export"] == before + 1
+    exporter.shutdown()
+    assert exporter.export(spans(1)) is FAILURE
+
+
+def test_a_refusal_without_a_spool_is_a_failure(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that will never take the spans is not waited for."""
+    monkeypatch.setenv("OTEL_SESSIONS_SPOOL", "off")
+    monkeypatch.setenv("OTEL_SESSIONS_MIGRATE", "false")
+    exporter = ClickHouseSpanExporter(server.dsn())
+    assert exporter.export(spans(1)) is FAILURE
+    exporter.shutdown()
+
+
+def test_an_empty_export_and_odd_spans_do_no_harm(dsn: str, store: Store) -> None:
+    """Nothing to do is SUCCESS; a span that cannot be encoded costs itself alone and is told."""
+    exporter = ClickHouseSpanExporter(dsn)
+    assert exporter.export([]) is SUCCESS
+    odd = ReadableSpan("odd", start_time="yesterday")  # type: ignore[arg-type]
+    assert exporter.export([odd, *spans(2)]) is FAILURE
+    assert exporter.force_flush(30_000)
+    exporter.shutdown()
+    assert stored(store) == 2
+
+
+def test_the_batch_processor_delivers_a_thousand_spans_once(dsn: str, store: Store) -> None:
+    """With the stock BatchSpanProcessor and its defaults, everything that fits its queue is stored once."""
+    exporter = ClickHouseSpanExporter(dsn)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    for number in range(1500):
+        provider.get_tracer("tests").start_span(str(number)).end()
+    provider.shutdown()
+    rows = store.reader().query("SELECT count(), uniqExact(SpanName) FROM otel_traces").rows
+    assert [tuple(row) for row in rows] == [(1500, 1500)]

@@ -12,8 +12,6 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
 from typing import Any
 
-from opentelemetry.sdk.trace import ReadableSpan
-
 from otel_sessions.base import names
 from otel_sessions.base.price import INPUT_PRICES, LARGEST_COUNT, TOKEN_PRICES, PriceRow
 from otel_sessions.prices.book import book_edition, rows_for
@@ -93,19 +91,17 @@ def tariff(row: PriceRow) -> Tariff:
     )
 
 
-def priced(span: ReadableSpan) -> ReadableSpan:
-    """``span`` with its cost, cost status and cost source; any other span than an LLM call's as it is."""
-    # A copy is one C call; each look-up in the SDK's container is several calls in Python.
-    attributes: dict[str, Any] = span.attributes.copy() if hasattr(span.attributes, "copy") else {}
+def cost_note(attributes: Mapping[str, Any], start_time: int) -> Mapping[str, Any]:
+    """Cost, cost status and cost source of the LLM call that ``attributes`` describe; nothing for any other span."""
     if attributes.get(names.OPERATION) not in names.LLM_OPERATIONS or attributes.get(names.BILLABLE) is False:
-        return span
-    cost = cost_of(attributes, span.start_time or 0)
-    added: dict[str, Any] = {names.COST_STATUS: cost.status}
+        return {}
+    cost = cost_of(attributes, start_time)
+    noted: dict[str, Any] = {names.COST_STATUS: cost.status}
     if cost.amount is not None:
-        added[names.COST] = float(cost.amount)
+        noted[names.COST] = float(cost.amount)
     if cost.source is not None:
-        added[names.COST_SOURCE] = cost.source
-    return _with_attributes(span, attributes | added)
+        noted[names.COST_SOURCE] = cost.source
+    return noted
 
 
 def cost_of(attributes: Mapping[str, Any], start_time: int) -> Cost:
@@ -193,8 +189,8 @@ def _disjoint(counts: Mapping[str, int]) -> dict[str, int] | None:
 
 def _is_ambiguous(counts: Mapping[str, int], found: Tariff) -> bool:
     """Some input is cached, some is audio (or image), nobody says how much is both, and it would cost something else."""
-    return any(
-        counts.get("cached_input") and counts.get(kind) and f"cached_{kind}" not in counts for kind in found.ambiguous
+    return bool(counts.get("cached_input")) and any(
+        counts.get(kind) and f"cached_{kind}" not in counts for kind in found.ambiguous
     )
 
 
@@ -220,20 +216,3 @@ def _rounded(amount: object) -> Decimal:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64
-
-
-def _with_attributes(span: ReadableSpan, attributes: Mapping[str, Any]) -> ReadableSpan:
-    return ReadableSpan(
-        name=span.name,
-        context=span.context,
-        parent=span.parent,
-        resource=span.resource,
-        attributes=attributes,
-        events=span.events,
-        links=span.links,
-        kind=span.kind,
-        status=span.status,
-        start_time=span.start_time,
-        end_time=span.end_time,
-        instrumentation_scope=span.instrumentation_scope,
-    )

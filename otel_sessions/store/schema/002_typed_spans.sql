@@ -149,7 +149,7 @@ FROM
 WHERE session_id != '' OR is_llm OR has_usage;
 
 -- The long way: all others.
-CREATE TABLE IF NOT EXISTS other_spans /*on_cluster*/ AS found_spans;
+CREATE TABLE IF NOT EXISTS other_spans /*on_cluster*/ AS found_spans ENGINE = Null;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS other_spans_mv /*on_cluster*/ TO other_spans AS
 SELECT *

@@ -9,7 +9,7 @@ import contextvars
 import functools
 import inspect
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextvars import Token
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -43,7 +43,9 @@ class Block(Generic[S_co]):
     """What :func:`session` and :func:`step` return: use it with ``with``, ``async with`` or as a decorator.
 
     One block may be entered many times, also by many tasks and threads at once. As a decorator it opens anew for
-    each call; around a generator it is active only while the generator's body runs, never in the caller.
+    each call; around a generator it is active only while the generator's body runs, never in the caller. Such a
+    generator finds its place in the session when its first value is asked for, not when it is called: it has to stay a
+    generator function, as web frameworks and test fixtures ask, and of that nothing runs before.
     """
 
     __slots__ = ("_open", "_resolve")
@@ -234,10 +236,24 @@ class _Body:
 def _around_function(block: Block[Any], function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with block:
-            return function(*args, **kwargs)
+        with block as position:
+            result = function(*args, **kwargs)
+            if position is None or not inspect.iscoroutine(result):
+                return result
+            body = _Body(position)
+            body.opened()  # before the block closes: the step lasts until the coroutine ends
+        return _await_in(body, result)
 
     return wrapper
+
+
+async def _await_in(body: _Body, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a plain function has returned to be awaited later: it is awaited where the function was called."""
+    try:
+        with body:
+            return await coroutine
+    finally:
+        body.closed()
 
 
 def _around_coroutine(block: Block[Any], function: Callable[..., Any]) -> Callable[..., Any]:

@@ -222,15 +222,15 @@ def test_gemini(record: Record, *, stream: bool) -> None:
 
 
 def test_every_text_passes_the_redaction(record: Record) -> None:
-    """Messages, arguments and results, also where a key of the arguments is called name."""
+    """Messages, arguments and results with their keys, also where a key of the arguments is called name."""
     body = {
         "contents": [
-            {"role": "user", "parts": [{"functionCall": {"name": "pay", "args": {"name": SECRET, "x": [SECRET]}}}]}
+            {"role": "user", "parts": [{"functionCall": {"name": "pay", "args": {"name": SECRET, "x": [{SECRET: 1}]}}}]}
         ]
     }
     url = "https://generativelanguage.googleapis.com/v1beta/models/g:generateContent"
     found = record(url, body, {"candidates": []}, redact=lambda text: text.replace(SECRET, "***"))
-    assert found["input.messages"][0]["parts"][0]["arguments"] == {"name": "***", "x": ["***"]}
+    assert found["input.messages"][0]["parts"][0]["arguments"] == {"name": "***", "x": [{"***": 1}]}
 
 
 def test_redacted_chat(record: Record) -> None:

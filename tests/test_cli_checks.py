@@ -39,7 +39,7 @@ def test_a_store_without_schema_wants_migrate(tmp_path: Path) -> None:
     with open_store(dsn) as store:
         store.server_version()
     schema = found(dsn)["schema"]
-    assert (schema.state, schema.fix) == ("warn", "otel-sessions migrate")
+    assert (schema.state, schema.fix) == ("warn", f"otel-sessions --store {dsn} migrate")
     assert "not applied" in schema.found
 
 

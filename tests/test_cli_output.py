@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.text import Text
@@ -86,3 +88,13 @@ def test_what_to_type_next_is_safe_to_paste(monkeypatch: pytest.MonkeyPatch) -> 
     shown = out.getvalue()
     assert "--store 'http://ada:***@host/db;rm -rf' list" in shown
     assert "pw" not in shown.replace("***", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", [("prices", "list", "--book", "gpt-4o", "--csv"), ("prices", "list", "--book")])
+def test_a_full_disk_is_one_line_and_no_traceback(arguments: tuple[str, ...]) -> None:
+    """Whether the output filled the buffer or was still in it when the command had ended."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "otel_sessions.cli", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device\n")

@@ -35,12 +35,13 @@ COLLECTOR = os.environ.get("OTEL_SESSIONS_COLLECTOR", "")
 CONFIG = Path(__file__).parent.parent / "collector" / "config.yaml"
 AGENT = Path(__file__).with_name("collected_agent.py")
 BOOK = [*rows_for("openai", "gpt-4o-2024-08-06"), *rows_for("openai", "gpt-4o")]
-# The stand-in for a server knows no native compression; a test does not wait seconds for a batch; the log says what
-# was written.
+# The stand-in for a server knows no native compression; a test does not wait seconds for a batch; tests run side by side;
+# the log says what was written.
 FOR_TESTS = (
     "exporters::clickhouse::compress: none",
     "exporters::clickhouse::sending_queue::batch::flush_timeout: 50ms",
     "exporters::clickhouse::retry_on_failure::initial_interval: 100ms",
+    "service::telemetry::metrics::level: none",
     "service::telemetry::logs::level: debug",
     "service::telemetry::logs::encoding: json",
 )

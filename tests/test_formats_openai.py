@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
 import pytest
 from exchanges import counts, events, exchange
+from hypothesis import given
+from hypothesis import strategies as st
 
+from otel_sessions.base import names
 from otel_sessions.base.settings import Settings
+from otel_sessions.capture.formats import openai
 
 OPENAI = "https://api.openai.com/v1"
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -42,6 +47,49 @@ def usage_of(usage: dict[str, Any], host: str = "https://api.openai.com") -> dic
 def test_totals_are_inclusive_whoever_states_them(usage: dict[str, Any], expected: dict[str, int]) -> None:
     """Reasoning beside the completion is added, cached tokens are found under each of their names."""
     assert counts(usage_of(usage)) == expected
+
+
+COUNTS = st.one_of(st.none(), st.integers(0, 9), st.sampled_from([2.0, -1, "3", True, 2**63]))
+DETAILS = st.one_of(
+    st.none(),
+    st.dictionaries(
+        st.sampled_from(
+            ["cached_tokens", "audio_tokens", "reasoning_tokens", "accepted_prediction_tokens", "text_tokens"]
+        ),
+        COUNTS,
+    ),
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"prompt_tokens": st.integers(0, 9), "completion_tokens": st.integers(0, 9)},
+        optional={
+            "total_tokens": st.one_of(COUNTS, st.integers(0, 30)),
+            "prompt_tokens_details": DETAILS,
+            "completion_tokens_details": DETAILS,
+            "reasoning_tokens": COUNTS,
+        },
+    )
+)
+def test_the_short_way_says_the_same(stated: dict[str, Any]) -> None:
+    """Usage of the usual shape is read without the detours that other shapes need, with the same result."""
+    short = openai.usual(json.dumps(stated).encode())
+    assert short is None or short == openai.usage(stated).attributes()
+
+
+def test_the_usual_shape_takes_the_short_way() -> None:
+    """What OpenAI states of nearly every chat; a modality of 0 is left out."""
+    inputs, outputs = {"cached_tokens": 4, "audio_tokens": 0}, {"reasoning_tokens": 0, "audio_tokens": 0}
+    stated = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+    assert openai.usual(
+        json.dumps(stated | {"prompt_tokens_details": inputs, "completion_tokens_details": outputs}).encode()
+    ) == {
+        names.INPUT_TOKENS: 9,
+        names.OUTPUT_TOKENS: 3,
+        names.CACHE_READ_TOKENS: 4,
+        names.REASONING_TOKENS: 0,
+    }
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import inspect
 import logging
 import threading
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -232,6 +232,40 @@ def test_decorated_methods_and_recursion() -> None:
 
     with session("run"):
         assert Agent().turn(1) == ["run/turn", "run/turn/turn"]
+
+
+async def test_a_coroutine_that_a_plain_function_returns_stays_in_its_session(blocks: list[str]) -> None:
+    """Awaited later and elsewhere, its body still stands where the function was called, and the step lasts as long."""
+
+    async def later() -> str | None:
+        await asyncio.sleep(0)
+        with step("inner"):
+            return here()
+
+    @session("run")
+    def plain() -> Coroutine[Any, Any, str | None]:
+        return later()
+
+    returned = plain()
+    assert (here(), blocks) == (None, ["+/", "+/", "-/"])
+    with session("caller"):
+        assert await asyncio.create_task(returned) == "run/inner"
+    assert blocks == ["+/", "+/", "-/", "+/", "+/inner", "-/inner", "-/", "-/"]
+
+
+async def test_a_coroutine_of_a_plain_function_raises_what_its_body_raises(blocks: list[str]) -> None:
+    """The exception comes out as it is, and the block is closed."""
+
+    async def failing() -> None:
+        raise ValueError("mine")
+
+    @session("run")
+    def plain() -> Coroutine[Any, Any, None]:
+        return failing()
+
+    with pytest.raises(ValueError, match="mine"):
+        await plain()
+    assert blocks == ["+/", "+/", "-/", "-/"]
 
 
 async def test_decorated_coroutine_functions_stay_coroutine_functions() -> None:

@@ -13,7 +13,8 @@ from recorded_spans import call
 
 from otel_sessions.base.errors import SchemaError
 from otel_sessions.store import CallRow, SessionRow, StepRow, Store, open_store
-from otel_sessions.store.migrate import _RETAINED, schema_files, view_files
+from otel_sessions.store.dsn import parse
+from otel_sessions.store.migrate import _CREATE_RECORD, _RETAINED, rendered, schema_files, view_files
 
 DOCS = Path(__file__).parent.parent / "docs" / "schema.md"
 RECORDS = {"sessions": SessionRow, "session_steps": StepRow, "session_calls": CallRow}
@@ -92,6 +93,23 @@ def test_no_file_needs_more_than_the_two_places_for_a_cluster() -> None:
             if "MergeTree" in statement:
                 assert "ENGINE = /*replicated*/" in statement, file.name
                 assert "ORDER BY" in statement, file.name
+
+
+def test_the_engine_can_read_the_schema_of_a_cluster(empty: Store) -> None:
+    """Each statement is made on every replica, each table that keeps data is replicated, and remembers its batches."""
+    empty._connection.command(f"CREATE DATABASE {empty._target.database}", in_database=False)
+    cluster = parse("http://localhost/otel?cluster=main&async_insert=0").cluster
+    statements = [_CREATE_RECORD, *(each for file in (*schema_files(), *view_files()) for each in file.statements)]
+    for statement in (each for each in statements if "CREATE" in each):
+        text = rendered(statement, cluster)
+        tree = str(empty._connection.query(f"EXPLAIN AST\n{text}").result_rows)
+        assert "ON CLUSTER `main`" in text
+        assert ("Replicated" in tree) == ("MergeTree" in statement)
+        assert "non_replicated" not in text
+        assert text.count("replicated_deduplication_window = 1000") == statement.count(
+            "non_replicated_deduplication_window = 1000"
+        )
+        assert rendered(statement, "") == statement
 
 
 def test_every_table_that_an_insert_fills_remembers_its_batches() -> None:

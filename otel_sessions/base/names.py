@@ -4,6 +4,7 @@
 namespace for what the conventions have no name for.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 # Session
@@ -29,6 +30,17 @@ REQUEST_SERVICE_TIER: Final = "gen_ai.request.service_tier"
 
 LLM_OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content", "embeddings", "rerank", "moderation"})
 """Operations that are one exchange with a model; ``store/schema/002_typed_spans.sql`` has the same list."""
+
+LLM_SPANS: Final[Mapping[str, frozenset[str]]] = {
+    OPERATION: frozenset({"chat", "text_completion", "generate_content", "embeddings"}),
+    "openinference.span.kind": frozenset({"LLM", "EMBEDDING"}),
+    "llm.request.type": frozenset({"chat", "completion", "embedding"}),
+    "langfuse.observation.type": frozenset({"generation", "embedding"}),
+}
+"""How the spans of other instrumentations, of those that work in process, say that they are one LLM call.
+
+The store reads these and more: ``kind`` in ``store/schema/000_attribute_names.sql``.
+"""
 
 # GenAI response
 RESPONSE_MODEL: Final = "gen_ai.response.model"

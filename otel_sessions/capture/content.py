@@ -1,6 +1,6 @@
 """Message content as span attributes. Nothing here runs unless the user turned content on.
 
-Every text passes the user's redaction first. If that fails, the content is left out and counted: unredacted text
+Every text passes the user's redaction first, the keys in a tool's arguments and results as well. If that fails, the content is left out and counted: unredacted text
 never reaches a span.
 """
 
@@ -90,7 +90,7 @@ def _redacted(value: Any, redact: Redact) -> Any:
     if isinstance(value, list):
         return [_redacted(item, redact) for item in value]
     if isinstance(value, Mapping):
-        return {key: _redacted(item, redact) for key, item in value.items()}
+        return {_checked(redact(key)): _redacted(item, redact) for key, item in value.items()}
     return value
 
 

@@ -12,7 +12,6 @@ from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Status, StatusCode
@@ -218,7 +217,7 @@ class Exchange:
                 found |= usual
             else:
                 decoded, found[names.RAW_USAGE] = _merged(raws)
-                found |= msgspec.to_builtins(endpoint.usage(decoded))
+                found |= endpoint.usage(decoded).attributes()
         if names.COST in found:
             found[names.COST_STATUS] = "provided"
 

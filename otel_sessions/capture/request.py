@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,13 +31,6 @@ _SUPPRESSED = context._SUPPRESS_INSTRUMENTATION_KEY  # noqa: SLF001 - the only n
 _SUPPRESSED_PLAIN = "suppress_instrumentation"
 _SPAN = propagation._SPAN_KEY  # noqa: SLF001
 _SUPPRESSED_HTTP = context._SUPPRESS_HTTP_INSTRUMENTATION_KEY  # noqa: SLF001
-_LLM_SPANS: Mapping[str, frozenset[str]] = {
-    names.OPERATION: frozenset({"chat", "text_completion", "generate_content", "embeddings"}),
-    "openinference.span.kind": frozenset({"LLM", "EMBEDDING"}),
-    "llm.request.type": frozenset({"chat", "completion", "embedding"}),
-    "langfuse.observation.type": frozenset({"generation", "embedding"}),
-}
-"""How the spans of other instrumentations say that they are one LLM call."""
 _NO_CALL = Call()
 _NO_CALLS = (type(None), StepAnchor, trace.NonRecordingSpan)
 """What stands for the current span in a context, and is for sure not an LLM call's."""
@@ -190,7 +183,7 @@ def describes_call(span: trace.Span) -> bool:
     if not span.is_recording():
         return False
     attributes = getattr(span, "attributes", None) or {}
-    return any(attributes.get(name) in values for name, values in _LLM_SPANS.items())
+    return any(attributes.get(name) in values for name, values in names.LLM_SPANS.items())
 
 
 def supersede(enclosing: trace.Span, ours: Context, session: Session | None) -> None:

@@ -111,6 +111,8 @@ _OPEN_HOSTS = {
     "endpoints.huggingface.cloud",
 }  # fmt: skip
 """Hosts that serve anything: the name gives the provider, the body must still fit."""
+_ALONE = {"huggingface"}
+"""Of these, the providers whose hosts serve models of all kinds, but nothing of the user's own."""
 _LIKELY = re.compile("|".join(f"(?:{endpoint.path.replace('(?P<model>', '(?:')})$" for endpoint in ENDPOINTS))
 _DEPLOYMENT = re.compile(r"/(?:deployments|engines)/([^/]+)/")
 _REMEMBERED = 1024
@@ -176,7 +178,8 @@ class Targets:
             return self._hosts[key]
         except KeyError:
             host = self._host(url.host, _port(url))
-            found = Elsewhere(host.forward) if host.certain and url.scheme.startswith("http") else None
+            theirs = host.certain or (host.provider in _ALONE and not host.ignored)
+            found = Elsewhere(host.forward) if theirs and url.scheme.startswith("http") else None
             return _remember(self._hosts, key, found)
 
     def _find(self, host: str, port: int, path: str) -> Target | None:

@@ -5,10 +5,12 @@ Exit codes: 0 done, 1 the store or the thing asked for could not be had, 2 the c
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from errno import EPIPE
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -19,7 +21,7 @@ from rich.text import Text
 from otel_sessions.base import settings
 from otel_sessions.base.errors import OtelSessionsError, SettingError, StoreError
 from otel_sessions.cli.output import Output
-from otel_sessions.cli.text import printable
+from otel_sessions.cli.text import printable, typed
 from otel_sessions.store import Store, open_store
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -53,9 +55,8 @@ class Run:
 
     def say_next(self, *commands: str) -> None:
         """Write what can be typed next."""
-        self.output.lines(
-            ["", Text("Next:", "bold"), *(Text(f"  {self.again(command)}", "cyan") for command in commands)]
-        )
+        shown = [line for command in commands for line in typed(self.again(command), self.output.width)]
+        self.output.lines(["", Text("Next:", "bold"), *(Text(line, "cyan") for line in shown)])
 
 
 def missing_folder(dsn: str) -> Path | None:
@@ -70,10 +71,18 @@ class Program(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
         except OtelSessionsError as error:
             ctx.ensure_object(Run).output.error(str(error))
             ctx.exit(2 if isinstance(error, SettingError) else 1)
+        except OSError as error:
+            if error.errno == EPIPE:
+                raise  # who reads has seen enough; click ends quietly
+            ctx.ensure_object(Run).output.error(str(error))
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - what is buffered goes nowhere
+            ctx.exit(1)
+        return result
 
 
 def _remember_store(ctx: click.Context, _parameter: click.Parameter, dsn: str | None) -> None:

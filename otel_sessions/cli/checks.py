@@ -99,7 +99,7 @@ def _store(run: Run, dsn: str) -> Iterator[Check]:
             "store", "fail", f"{shown} needs chdb, which is not installed", "pip install 'otel-sessions[local]'"
         )
     elif missing_folder(dsn):
-        yield Check("store", "warn", f"{shown} does not exist yet", "otel-sessions demo, or run your own program")
+        yield Check("store", "warn", f"{shown} does not exist yet", _how_to_fill(run))
     else:
         yield from _opened(run, shown)
 
@@ -108,15 +108,15 @@ def _opened(run: Run, shown: str) -> Iterator[Check]:
     try:
         with run.store() as store:
             yield Check("store", "ok", f"{shown}, ClickHouse {store.server_version()}")
-            schema = _schema(store)
+            schema = _schema(run, store)
             yield schema
             if schema.state == "ok":
-                yield _sessions(store)
+                yield _sessions(run, store)
     except OtelSessionsError as error:
         yield Check("store", "fail", str(error), "See the message; --store DSN names another store.")
 
 
-def _schema(store: Store) -> Check:
+def _schema(run: Run, store: Store) -> Check:
     states = store.schema_state()
     for bad in ("changed", "newer"):
         if named := [entry.file for entry in states if entry.state == bad]:
@@ -128,12 +128,16 @@ def _schema(store: Store) -> Check:
             return Check("schema", "fail", f"{bad}: {', '.join(named)}", fix)
     pending = [entry.file for entry in states if entry.state == "pending"]
     if pending:
-        return Check("schema", "warn", f"{len(pending)} of {len(states)} files not applied", "otel-sessions migrate")
+        return Check("schema", "warn", f"{len(pending)} of {len(states)} files not applied", run.again("migrate"))
     return Check("schema", "ok", f"{len(states)} files applied")
 
 
-def _sessions(store: Store) -> Check:
+def _sessions(run: Run, store: Store) -> Check:
     newest = store.reader().sessions(limit=1)
     if not newest:
-        return Check("sessions", "warn", "none yet", "otel-sessions demo, or run your own program")
+        return Check("sessions", "warn", "none yet", _how_to_fill(run))
     return Check("sessions", "ok", f"the newest started {ago(newest[0].started_at, datetime.now(UTC))}")
+
+
+def _how_to_fill(run: Run) -> str:
+    return f"{run.again('demo')}, or run your own program"

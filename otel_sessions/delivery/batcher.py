@@ -28,8 +28,8 @@ Noted = tuple[ReadableSpan, Mapping[str, Any]]
 class Batcher:
     """The loop of the batching thread.
 
-    It encodes what waits as soon as that is a group, and puts the groups into the outbox as one batch: twice per
-    ``batch_age_seconds`` with a spool, which leaves the other half for pricing, encoding and writing, else once.
+    It encodes what waits as soon as that is a group, and puts the groups into the outbox as one batch: four times
+    per ``batch_age_seconds`` with a spool, which leaves three quarters for pricing, encoding and writing, else once.
     """
 
     def __init__(self, recipe: Recipe, ledger: Ledger, outbox: Outbox, ready: Callable[[], object]) -> None:
@@ -50,7 +50,7 @@ class Batcher:
         self._skipped: Counter[str | None] = Counter()
         self._nudged = threading.Event()
         self._is_due = False
-        self._tick = self._limits.batch_age_seconds * (0.5 if outbox.durable else 1.0)
+        self._tick = self._limits.batch_age_seconds * (0.25 if outbox.durable else 1.0)
         self._due = time.monotonic() + self._tick
         self._busy = threading.Lock()
         self._closed = False

@@ -87,6 +87,7 @@ class Outbox:
 
     def delivered(self, batch: Batch) -> None:
         """The destination has ``batch``."""
+        self._in_hand = None
         self._adrift = False
         self._aside_until = 0.0
         target = accounts.DELIVERED if batch.own else accounts.RECOVERED
@@ -99,6 +100,7 @@ class Outbox:
 
     def refused(self, batch: Batch, reason: str, *, revivable: bool) -> None:
         """The destination will not take ``batch``: to the dead on disk, or lost from memory."""
+        self._in_hand = None
         self._adrift = False
         if not batch.on_disk:
             if self._settle(batch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from dataclasses import replace
 
 from otel_sessions.base.errors import StoreUnavailableError
 from otel_sessions.base.guard import count, logger
@@ -72,7 +73,10 @@ class Sender:
         return self._failures > 0
 
     def send_next(self, attempts: int = _ATTEMPTS_IN_A_ROW) -> Batch | None:
-        """Send the batch whose turn it is, in at most ``attempts`` attempts, and return it; None if none waits."""
+        """Send the batch whose turn it is, in at most ``attempts`` attempts; None if none waits.
+
+        Returns the batch without its body: megabytes, which nobody should hold until the next is at hand.
+        """
         self._outbox.upkeep()
         batch = self._outbox.next()
         if batch is None:
@@ -93,7 +97,7 @@ class Sender:
             if not self._pause():
                 break
             batch = tried
-        return batch
+        return replace(batch, body=b"")
 
     def _rest(self, started: float, took: float) -> None:
         """Let short batches gather: an insert costs the store about the same whatever its length.

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import lz4.frame
 
 from otel_sessions.base.errors import SpoolError
-from otel_sessions.delivery.batch import Batch, Limits
+from otel_sessions.delivery.batch import Batch, Limits, join
 from otel_sessions.delivery.database import Database
 from otel_sessions.delivery.owners import Owner, start_time, this_machine
 
@@ -133,14 +133,17 @@ class Spool:
     def _joined(self, first: Batch, adopted: int, most: Limits) -> Batch:
         with self._database.change() as connection:
             rows = connection.execute(_ALIKE, (self._owner, adopted))
-            (head, spans, _), body, joined = next(rows), first.body, []
+            head, spans, _ = next(rows)
+            bodies, size, joined = [first.body], len(first.body), []
             for row, more, packed in rows:
                 part = lz4.frame.decompress(packed)
-                if spans + more > most.batch_size or len(body) + len(part) > most.batch_bytes:
+                if spans + more > most.batch_size or size + len(part) > most.batch_bytes:
                     break
-                spans, body = spans + more, body + part
+                spans, size = spans + more, size + len(part)
+                bodies.append(part)
                 joined.append((row,))
             rows.close()
+            body = join(bodies)
             if joined:
                 packed = lz4.frame.compress(body)
                 connection.executemany("DELETE FROM batches WHERE id = ?", joined)

@@ -17,6 +17,7 @@ class Target:
     """Where the database is.
 
     ``path`` is a folder or ``:memory:`` for chDB and None for a server. ``shown`` is the DSN without its password.
+    ``cluster`` is where ``migrate`` makes the tables, replicated; empty for a single server.
     """
 
     shown: str
@@ -27,6 +28,7 @@ class Target:
     port: int | None = None
     user: str | None = None
     password: str = field(default="", repr=False)
+    cluster: str = ""
     settings: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -36,7 +38,7 @@ class Target:
 
 
 def parse(dsn: str) -> Target:
-    """``dsn`` in parts; parameters after ``?`` are ClickHouse settings, except ``database`` for chDB."""
+    """``dsn`` in parts; parameters after ``?`` are ClickHouse settings, except ``database`` for chDB and ``cluster``."""
     try:
         return _parse(dsn)
     except ValueError as error:
@@ -61,6 +63,7 @@ def _parse(dsn: str) -> Target:
         port=parts.port,
         user=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password or ""),
+        cluster=options.pop("cluster", ""),
         settings=tuple(options.items()),
     )
 

@@ -17,9 +17,9 @@ from otel_sessions.base.errors import SchemaError
 from otel_sessions.store.connection import Connection
 
 _CREATE_RECORD = """
-CREATE TABLE IF NOT EXISTS otel_sessions_schema
+CREATE TABLE IF NOT EXISTS otel_sessions_schema /*on_cluster*/
 (file String, hash String, applied_at DateTime('UTC') DEFAULT now('UTC'), package_version String)
-ENGINE = MergeTree ORDER BY file
+ENGINE = /*replicated*/MergeTree ORDER BY file
 """
 _RECORDED = "SELECT file, argMin(hash, applied_at), argMin(package_version, applied_at) FROM otel_sessions_schema GROUP BY file ORDER BY file"
 _RECORD = (
@@ -69,21 +69,32 @@ class FileState:
 
 def migrate(connection: Connection, retention_days: int, report: Callable[[str], object]) -> tuple[str, ...]:
     """See :meth:`otel_sessions.store.Store.migrate`."""
-    connection.command(f"CREATE DATABASE IF NOT EXISTS {_quoted(connection.target.database)}", in_database=False)
-    connection.command(_CREATE_RECORD)
+    cluster = connection.target.cluster
+    database = f"CREATE DATABASE IF NOT EXISTS {_quoted(connection.target.database)} /*on_cluster*/"
+    connection.command(rendered(database, cluster), in_database=False)
+    connection.command(rendered(_CREATE_RECORD, cluster))
     recorded = _recorded(connection)
     _check(connection, recorded)
     pending = [file for file in schema_files() if file.name not in recorded]
     for file in pending:
         report(file.name)
         for statement in file.statements:
-            connection.command(statement)
+            connection.command(rendered(statement, cluster))
         connection.command(_RECORD, {"file": file.name, "hash": file.hash, "v": _package_version()})
     for view in view_files():
         for statement in view.statements:
-            connection.command(statement)
+            connection.command(rendered(statement, cluster))
     _retain(connection, retention_days)
     return tuple(file.name for file in pending)
+
+
+def rendered(statement: str, cluster: str) -> str:
+    """``statement`` for the replicas of ``cluster``, whose tables remember batches as those of a single server do."""
+    if not cluster:
+        return statement
+    everywhere = statement.replace("/*on_cluster*/", f"ON CLUSTER {_quoted(cluster)}")
+    replicated = everywhere.replace("/*replicated*/", "Replicated")
+    return replicated.replace("non_replicated_deduplication_window", "replicated_deduplication_window")
 
 
 def schema_state(connection: Connection) -> list[FileState]:

@@ -40,8 +40,8 @@ _FILL_SETTINGS = {
 _CLOSE = "MODIFY SETTING parts_to_throw_insert = 1, max_avg_part_size_for_too_many_parts = 0"
 _OPEN = "RESET SETTING parts_to_throw_insert, max_avg_part_size_for_too_many_parts"
 _CLOSED_TABLES = ("otel_traces", "settling")
-_INSERTING = "SELECT count() FROM system.processes WHERE query_kind = 'Insert' AND position(query, 'otel_traces') > 0"
-_SETTLING = "SELECT (SELECT max(round) FROM settling) > (SELECT max(round) FROM settlements)"
+_INSERTING = "SELECT query_id FROM system.processes WHERE query_kind = 'Insert' AND position(query, 'otel_traces') > 0"
+_SETTLING = "SELECT max(round) AS last FROM settling HAVING last > (SELECT max(round) FROM settlements)"
 _PARTITIONS = """
 SELECT DISTINCT partition_id FROM system.parts
 WHERE database = {database:String} AND table = {table:String} AND active AND rows > 0 ORDER BY partition_id
@@ -83,7 +83,7 @@ def rebuild(connection: Connection, settling: Settling, report: Callable[[str], 
     found, known = look(connection), _known(connection)
     with _beside(connection) as new:
         report("noting what arrives")
-        _wait_until_none(connection, _INSERTING, "inserts")
+        _wait_for(connection, _INSERTING, "inserts")
         for day in [row[0] for row in connection.query(_DAYS).result_rows]:
             report(f"{day:%Y-%m-%d}")
             _fill(connection, new, day)
@@ -91,8 +91,8 @@ def rebuild(connection: Connection, settling: Settling, report: Callable[[str], 
             _check_complete(connection, known, _known(new))
         report("swapping")
         with _closed(connection):
-            _wait_until_none(connection, _INSERTING, "inserts")
-            _wait_until_none(connection, _SETTLING, "settling")
+            _wait_for(connection, _INSERTING, "inserts")
+            _wait_for(connection, _SETTLING, "settling")
             _fill_late(new)
             calls = _calls(new)
             for table in DATA_TABLES:
@@ -180,12 +180,15 @@ def _open(connection: Connection) -> None:
     connection.command("DELETE FROM settling WHERE round = 0")
 
 
-def _wait_until_none(connection: Connection, query: str, what: str) -> None:
+def _wait_for(connection: Connection, query: str, what: str) -> None:
+    """Return when what ``query`` finds now is not there any more."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while connection.query(query).result_rows[0][0]:
+    running = set(connection.query(query).result_rows)
+    while running:
         if time.monotonic() > deadline:
             raise StoreUnavailableError(f"{connection.target.shown}: {what} did not end in {_PATIENCE_SECONDS:.0f} s")
         time.sleep(_PAUSE_SECONDS)
+        running &= set(connection.query(query).result_rows)
 
 
 def _swap(connection: Connection, new: Connection, table: str) -> None:

@@ -222,7 +222,7 @@ class _PlainUsage(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def usual(raw: bytes) -> dict[str, int] | None:
-    """The attributes of a usage object as OpenAI itself writes it for a chat; None for any other."""
+    """The :meth:`Usage.attributes` of a usage object as OpenAI itself writes it for a chat; None for any other."""
     try:
         found = _PLAIN_USAGE.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -234,11 +234,11 @@ def usual(raw: bytes) -> dict[str, int] | None:
     attributes = {names.INPUT_TOKENS: found.prompt_tokens, names.OUTPUT_TOKENS: found.completion_tokens}
     if inputs.cached_tokens is not None:
         attributes[names.CACHE_READ_TOKENS] = inputs.cached_tokens
-    if inputs.audio_tokens is not None:
+    if inputs.audio_tokens:
         attributes[names.AUDIO_INPUT_TOKENS] = inputs.audio_tokens
     if outputs.reasoning_tokens is not None:
         attributes[names.REASONING_TOKENS] = outputs.reasoning_tokens
-    if outputs.audio_tokens is not None:
+    if outputs.audio_tokens:
         attributes[names.AUDIO_OUTPUT_TOKENS] = outputs.audio_tokens
     return attributes
 

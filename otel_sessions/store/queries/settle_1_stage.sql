@@ -1,5 +1,14 @@
 -- What changes for the open calls: what is decided otherwise than before, and rows that came a second time.
 INSERT INTO settling
+WITH
+    -- The traces that the view looks at, so that no more than their calls are read.
+    awaited AS
+    (
+        SELECT trace_id
+        FROM open_calls
+        WHERE arrived_at >= (SELECT max(settled_at) - toIntervalMinute(10) FROM settlements)
+            OR (session_id = '' AND arrived_at >= (SELECT max(settled_at) - toIntervalDay(1) FROM settlements))
+    )
 SELECT
     {round:UInt64} AS round,
     d.trace_id AS trace_id,
@@ -25,13 +34,18 @@ FROM
         toString(decided.reason) AS reason,
         decided.superseded_by AS superseded_by
     FROM call_decisions AS decided
-    INNER JOIN open_calls AS o FINAL ON o.trace_id = decided.trace_id AND o.span_id = decided.span_id
+    INNER JOIN
+    (
+        SELECT trace_id, span_id, session_id, reason, superseded_by
+        FROM open_calls FINAL
+        WHERE trace_id IN (SELECT trace_id FROM awaited)
+    ) AS o ON o.trace_id = decided.trace_id AND o.span_id = decided.span_id
 ) AS d
 LEFT JOIN
 (
     SELECT trace_id, span_id, session_id, true AS is_there
     FROM llm_calls
-    WHERE trace_id IN (SELECT trace_id FROM open_calls WHERE arrived_at >= (SELECT max(settled_at) - toIntervalDay(1) FROM settlements))
+    WHERE trace_id IN (SELECT trace_id FROM awaited)
 ) AS c ON NOT d.has_changed AND c.trace_id = d.trace_id AND c.span_id = d.span_id
 WHERE d.has_changed OR (c.is_there AND (d.reason != '' OR c.session_id != d.session_id))
 LIMIT 1 BY trace_id, span_id

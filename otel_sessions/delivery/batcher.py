@@ -91,7 +91,7 @@ class Batcher:
         with self._busy:
             self._ledger.move(len(spans), None, MEMORY)
             for start in range(0, len(spans), self.group):
-                for number, body in self._encoded(self._prepared(spans[start : start + self.group])):
+                for number, body in self._encoded(list(map(self._prepared, spans[start : start + self.group]))):
                     self._add(number, body)
             self._put()
 
@@ -106,7 +106,7 @@ class Batcher:
                 self._skip_refused()
             group = self._ledger.take(min(waiting, self.group, self._limits.batch_size - self._spans))
             waiting -= len(group)
-            for spans, body in self._encoded(self._prepared(group)):
+            for spans, body in self._encoded(self._prepared_politely(group)):
                 self._add(spans, body)
 
     def _add(self, spans: int, body: Any) -> None:
@@ -125,16 +125,19 @@ class Batcher:
             self._bodies, self._spans = [], 0
             self._ready()
 
-    def _prepared(self, group: Sequence[Waiting]) -> list[Noted]:
+    def _prepared_politely(self, group: Sequence[Waiting]) -> list[Noted]:
         done = []
         for number, waiting in enumerate(group):
-            span = self._staged(unpack(waiting))
-            done.append((span, self._noted(span)))
+            done.append(self._prepared(unpack(waiting)))
             if number % _YIELD_EVERY == 0 and self._ledger.waiting < self._limits.batch_size:
                 # Hands the interpreter to a thread of the host that wants it; else that waits for 5 ms, the switch
                 # interval. Not in a flood: there the host would take all, and the queue would stay full.
                 time.sleep(0)
         return done
+
+    def _prepared(self, span: ReadableSpan) -> Noted:
+        span = self._staged(span)
+        return span, self._noted(span)
 
     def _staged(self, span: ReadableSpan) -> ReadableSpan:
         for stage in self._recipe.stages:

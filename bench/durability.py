@@ -155,9 +155,7 @@ def breaks(batches: int) -> bool:
 
 def kills(rounds: int) -> bool:
     """Hosts that are killed while the store comes and goes; the one started last sends what they left."""
-    lost = late = 0
-    ended: list[tuple[str, float]] = []
-    due: set[str] = set()
+    ages: dict[str, float] = {}
     with place() as here:
         rng = random.Random(7)
         for number in range(rounds):
@@ -167,19 +165,20 @@ def kills(rounds: int) -> bool:
             os.kill(process.pid, signal.SIGKILL)
             killed = time.monotonic()
             process.communicate()
-            ended += mine
-            due |= {name for name, at in mine if killed - at > AGE_SECONDS}
+            ages |= {name: killed - at for name, at in mine}
         here.proxy.away = False
         last_line(here.host("recover", 0, 600, "last"))
         rows = here.ask("SELECT SpanName, count() FROM otel_traces WHERE SpanKind = 'Client' GROUP BY SpanName")
         arrived = {str(name): int(spans) for name, spans in rows}
         counts = here.counts()
-    lost = len(due - set(arrived))
-    late = len({name for name, _ in ended} - set(arrived))
+    lost = {name: age for name, age in ages.items() if name not in arrived}
+    due = sum(age > AGE_SECONDS for age in ages.values())
+    too_old = {name: age for name, age in lost.items() if age > AGE_SECONDS}
     doubled = sum(spans > 1 for spans in arrived.values())
-    print(f"kills: {rounds} rounds, {len(ended)} spans, {len(due)} older than {AGE_SECONDS} s at the kill: {lost} lost, "
-          f"{doubled} doubled; of the younger ones {late - lost} lost; {counts}")  # fmt: skip
-    return not lost and not doubled and counts["llm_calls"] == counts["sessions"] == counts["otel_traces"]
+    print(f"kills: {rounds} rounds, {len(ages)} spans, {due} older than {AGE_SECONDS} s at the kill: {len(too_old)} lost, in "
+          f"{len({name.split('-')[0] for name in too_old})} rounds, {doubled} doubled; of the younger ones "
+          f"{len(lost) - len(too_old)} lost; the oldest lost was {max(lost.values(), default=0):.2f} s old; {counts}")  # fmt: skip
+    return not too_old and not doubled and counts["llm_calls"] == counts["sessions"] == counts["otel_traces"]
 
 
 def cost(spans: int) -> bool:

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from otel_sessions.base.settings import Settings
-from otel_sessions.capture.target import Target, Targets
+from otel_sessions.capture.target import Elsewhere, Target, Targets
 
 
 def target(url: str, **settings: Any) -> Target | None:
@@ -118,3 +118,21 @@ def test_keys_in_query_strings_are_not_remembered() -> None:
         targets.of(httpx2.URL(f"https://h{number}.example/v1/embeddings?key=secret"))
     assert len(targets._known) <= 1024
     assert "secret" not in str(targets._known)
+
+
+@pytest.mark.parametrize(
+    ("url", "theirs"),
+    [
+        ("https://api.openai.com/v1/models", True),
+        ("https://api.anthropic.com/v1/messages/count_tokens", True),
+        ("https://router.huggingface.co/v1/models", True),
+        ("https://x.endpoints.huggingface.cloud/info", True),
+        ("https://bucket.s3.amazonaws.com/file", False),
+        ("https://me--app.modal.run/jobs", False),
+        ("https://example.com/v1/models", False),
+    ],
+)
+def test_the_other_paths_of_providers_are_known(url: str, *, theirs: bool) -> None:
+    """There neither session nor trace context goes; hosts that serve the user's own services, too, are left alone."""
+    assert (Targets(Settings()).at(httpx2.URL(url)) == Elsewhere(forward=False)) is theirs
+    assert Targets(Settings(ignore_hosts=(httpx2.URL(url).host,))).at(httpx2.URL(url)) is None

@@ -288,6 +288,23 @@ def test_sql_json_is_an_array_of_objects(dsn: str) -> None:
     assert datetime.fromisoformat(row["t"]).tzinfo == UTC
 
 
+def test_sql_json_has_the_nanoseconds(dsn: str) -> None:
+    """A DateTime64(9) keeps its nine digits, in arrays, tuples and maps too; NULL stays null."""
+    at = "toDateTime64('2026-11-22 14:50:23.123456789', 9, 'Europe/Paris')"
+    query = f"SELECT {at} AS t, [({at}, 1)] AS nested, map('a', {at}) AS m, toNullable({at}) AS n, CAST(NULL, 'Nullable(DateTime64(9))') AS z, toDateTime64(5.5, 9, 'UTC') AS short, fromUnixTimestamp64Nano(-1000000001, 'UTC') AS early"
+    [row] = rows("--store", dsn, "sql", query)
+    text = "2026-11-22T13:50:23.123456789Z"
+    assert row == {
+        "t": text,
+        "nested": [[text, 1]],
+        "m": {"a": text},
+        "n": text,
+        "z": None,
+        "short": "1970-01-01T00:00:05.500000Z",
+        "early": "1969-12-31T23:59:58.999999999Z",
+    }
+
+
 def test_sql_csv_is_csv(dsn: str) -> None:
     """``sql --csv`` has a header, quotes where needed, and empty fields for NULL."""
     result = invoke("--store", dsn, "sql", "--csv", "SELECT 'a,\"b' AS x, NULL AS y")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from otel_sessions.cli import text
 
+COMMAND = """otel-sessions --store 'chdb:///a  b/c d' sql "SELECT path, calls, cost_usd FROM path_templates\""""
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
@@ -21,6 +24,18 @@ def test_nothing_that_a_terminal_obeys_survives(value: str) -> None:
     assert all(character.isprintable() or character in " \u200d" or ord(character) > 0x7F for character in shown)
     assert not any(ord(character) < 0x20 or 0x7F <= ord(character) <= 0x9F for character in shown)
     assert text.printable(shown) == shown
+
+
+@pytest.mark.parametrize("width", [20, 40, 79, 80, 1000])
+def test_a_command_to_type_fits_the_terminal_and_means_the_same(width: int) -> None:
+    """Broken between words, never within single quotes; a shell reads the same words from it."""
+    shown = text.typed(COMMAND, width)
+    longest = max(map(len, COMMAND.split(" "))) + 10
+    assert max(map(len, shown)) <= max(width, longest)
+    script = "printf '%s\\0' " + "\n".join(shown)
+    read = subprocess.run(["sh", "-c", script], capture_output=True, check=True, text=True).stdout.split("\0")[:-1]
+    assert [" ".join(word.split()) if "SELECT" in word else word for word in read] == shlex.split(COMMAND)
+    assert len(shown) == 1 or width < 1000
 
 
 @pytest.mark.parametrize(

@@ -109,9 +109,10 @@ def test_connections_that_break_at_random_count_every_span_once(run: Run) -> Non
 def test_an_insert_that_was_applied_without_a_reply_counts_once_after_a_restart(run: Run) -> None:
     """The process that made the batch ends in doubt; the next sends it again, and nothing counts twice."""
     run.proxy.choose = lambda: AFTER
-    delivery = run.delivery(Limits(1000, 100, 0.01))
+    delivery = run.delivery(Limits(1000, 100, 60))
     run.make(delivery, 20)
-    delivery.flush(1.0)
+    while run.proxy.seen[AFTER] < 2:  # the second comes after the first was applied
+        delivery.flush(0.5)
     delivery.shutdown(0.2)
     assert delivery.result().pending_disk == 20
     assert run.counts() == (20,) * 6

@@ -158,7 +158,7 @@ def sql(run: Run, *, query: str, as_csv: bool, limit: int | None, as_json: bool)
     if not statement.strip():
         raise click.UsageError("The query is empty.")
     with run.store() as store, run.output.working("running the query"):
-        found = store.reader().query(statement, limit=limit)
+        found = store.reader().query(statement, limit=limit, nanoseconds=True)
     if as_json:
         run.output.document(records(found.columns, found.rows))
     elif as_csv:

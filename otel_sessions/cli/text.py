@@ -29,6 +29,18 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
+def typed(command: str, width: int) -> list[str]:
+    """A shell command, indented; what ``width`` has no room for goes on in the next line, so that it can still be pasted."""
+    lines = ["  "]
+    # The shell takes a backslash at a line's end as none, but not within single quotes.
+    for word in re.findall(r"(?:'[^']*'|[^ '])+", command):
+        if lines[-1].strip() and len(lines[-1]) + len(word) + 3 > width:
+            lines[-1] += " \\"
+            lines.append("   ")
+        lines[-1] += f" {word}" if lines[-1].strip() or len(lines) > 1 else word
+    return lines
+
+
 def count(number: int | None) -> str:
     """Exact with separators below 100,000, then in thousands, millions, billions."""
     if number is None:

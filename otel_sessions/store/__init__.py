@@ -9,6 +9,7 @@ repricing   calls that are here, priced anew
 rows        spans as a block of ``otel_traces``
 native      columns as ClickHouse's Native format
 doubt       whether an encoded block is there already
+instants    times with all their digits
 records     what a reader returns: one frozen dataclass per view
 rebuilding  calls and rollups made anew from the raw spans, without duplicates
 settling    which calls of other instrumentations count, once their trace is known

@@ -109,11 +109,12 @@ class Connection:
         with self._errors():
             return _read(self._open().main.query(sql, parameters=dict(parameters or {})))
 
-    def query_readonly(self, sql: str) -> QueryResult:
-        """Run a query that a user typed; the engine refuses everything that writes."""
+    def query_readonly(self, sql: str, formats: Mapping[str, str] | None = None) -> QueryResult:
+        """Run a query that a user typed; the engine refuses everything that writes. ``formats``: the driver's, by type."""
         with self._errors():
             # Without the setting, engine 26.9 fails ordinary queries with ORDER BY an expression (code 572).
-            return _read(self._open_readonly().query(sql, settings={"query_plan_execute_functions_after_sorting": 0}))
+            settings = {"query_plan_execute_functions_after_sorting": 0}
+            return _read(self._open_readonly().query(sql, settings=settings, query_formats=dict(formats or {})))
 
     def insert(
         self, table: str, columns: Sequence[str], block: bytes, settings: Mapping[str, str], form: str = "Native"

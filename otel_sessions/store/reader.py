@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from otel_sessions.base.errors import NotFoundError, SettingError, StoreError
 from otel_sessions.base.price import CONDITIONS, PRICES, PriceRow
+from otel_sessions.store import instants
 from otel_sessions.store.connection import Connection
 from otel_sessions.store.records import AttributeRow, CallRow, Outcome, SessionRow, StepRow, Table, UnpricedRow
 from otel_sessions.store.settling import Settling
@@ -109,14 +110,20 @@ class Reader:
         result = self._connection.query(_sql("explain"), {"span_id": span_id})
         return Outcome(*outcomes[0]) if outcomes else None, [AttributeRow(*row) for row in result.result_rows]
 
-    def query(self, sql: str, limit: int | None = None) -> Table:
-        """The result of any SELECT, at most ``limit`` rows of it. What would write is refused."""
+    def query(self, sql: str, limit: int | None = None, *, nanoseconds: bool = False) -> Table:
+        """The result of any SELECT, at most ``limit`` rows of it. What would write is refused.
+
+        Times are datetimes and end at microseconds; with ``nanoseconds`` those that go on are ISO 8601 text.
+        """
         statement = _readable(sql)
         self._settling.before_reading()
-        result = self._connection.query_readonly(statement)
+        result = self._connection.query_readonly(statement, instants.TICKS if nanoseconds else None)
         if not result.column_names:
             return self._empty(statement)
         rows = [tuple(row) for row in islice(result.result_rows, limit)]
+        if nanoseconds:
+            kinds = [instants.exact(kind) for kind in result.column_types]
+            rows = [tuple(kind(value) for kind, value in zip(kinds, row, strict=True)) for row in rows]
         return Table(tuple(result.column_names), tuple(kind.name for kind in result.column_types), rows)
 
     def _empty(self, statement: str) -> Table:

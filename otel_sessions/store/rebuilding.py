@@ -78,6 +78,7 @@ def look(connection: Connection) -> Rebuilt:
 def rebuild(connection: Connection, settling: Settling, report: Callable[[str], object], *, force: bool) -> Rebuilt:
     """See :meth:`otel_sessions.store.Store.rebuild`."""
     _check(connection)
+    # A rebuild that was killed in its last moment left the store closed.
     _open(connection)
     settling.settle()
     found, known = look(connection), _known(connection)

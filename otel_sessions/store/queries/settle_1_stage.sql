@@ -7,7 +7,7 @@ WITH
         SELECT trace_id
         FROM open_calls
         WHERE arrived_at >= (SELECT max(settled_at) - toIntervalMinute(10) FROM settlements)
-            OR (session_id = '' AND arrived_at >= (SELECT max(settled_at) - toIntervalDay(1) FROM settlements))
+            OR (session_id = '' AND arrived_at >= (SELECT max(settled_at) - toIntervalHour(1) FROM settlements))
     )
 SELECT
     {round:UInt64} AS round,

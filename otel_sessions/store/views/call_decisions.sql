@@ -26,7 +26,7 @@ WITH
             SELECT o.trace_id
             FROM open_calls AS o
             WHERE o.arrived_at >= (SELECT max(s.settled_at) - toIntervalMinute(10) FROM settlements AS s)
-                OR (o.session_id = '' AND o.arrived_at >= (SELECT max(s.settled_at) - toIntervalDay(1) FROM settlements AS s))
+                OR (o.session_id = '' AND o.arrived_at >= (SELECT max(s.settled_at) - toIntervalHour(1) FROM settlements AS s))
         )
     ),
     known AS

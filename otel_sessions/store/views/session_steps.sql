@@ -26,16 +26,17 @@ CREATE OR REPLACE VIEW session_steps /*on_cluster*/
 )
 COMMENT 'One row per session and path, intermediate paths included, with own_ numbers (this very path) and inclusive ones (this path and all below).'
 AS
--- The counts travel as one array (totals, own), because planning twenty sums took longer than reading the session:
+-- The counts travel as one array (totals, own), because planning twenty sums takes longer than reading the session:
 -- 1 calls, 2 errors, 3 nanoseconds, 4 input tokens, 5 output tokens, 6 calls with a cost, 7 unpriced, 8 refused, 9 spans.
+-- '/a/b' counts at the levels 0, 1 and 2; cutting it by a lambda took half of the planning.
 SELECT
     p.session_id AS session_id,
     p.path AS path,
-    multiIf(p.segments = 0, '', p.segments = 1, '/', substring(p.path, 1, length(p.path) - position(reverse(p.path), '/'))) AS parent_path,
-    toUInt8(p.segments) AS depth,
+    if(p.level = 0, '', greatest('/', substringIndex(p.path, '/', p.level))) AS parent_path,
+    toUInt8(p.level) AS depth,
     p.first_start AS started_at,
     p.last_end AS ended_at,
-    (toUnixTimestamp64Nano(p.last_end) - toUnixTimestamp64Nano(p.first_start)) / 1e9 AS wall_seconds,
+    dateDiff('nanosecond', p.first_start, p.last_end) / 1e9 AS wall_seconds,
     p.own[1] AS own_calls,
     p.own[2] AS own_errors,
     p.own[3] / 1e9 AS own_llm_seconds,
@@ -61,11 +62,10 @@ FROM
 (
     SELECT
         e.session_id AS session_id,
-        -- Cut after each segment: '/a/b' gives '/', '/a', '/a/b'.
-        arrayJoin(if(e.at = '/', ['/'], arrayConcat(['/'], arrayMap(length -> substring(e.at, 1, length), arrayCumSum(arrayMap(segment -> length(segment) + 1, splitByChar('/', substring(e.at, 2)))))))) AS path,
-        if(path = '/', 0, countSubstrings(path, '/')) AS segments,
-        min(e.started_at) AS first_start,
-        max(addNanoseconds(e.started_at, e.duration_ns)) AS last_end,
+        level,
+        greatest('/', substringIndex(e.at, '/', level + 1)) AS path,
+        min(e.starts) AS first_start,
+        max(addNanoseconds(e.starts, e.duration_ns)) AS last_end,
         sumForEach(e.counts) AS totals,
         sumForEachIf(e.counts, e.at = path) AS own,
         sum(e.cost) AS cost,
@@ -75,7 +75,7 @@ FROM
         SELECT
             t.SessionId AS session_id,
             t.SessionPath AS at,
-            t.Timestamp AS started_at,
+            t.Timestamp AS starts,
             if(t.Duration < 4611686018427387904, t.Duration, 0) AS duration_ns,
             CAST([0, 0, 0, 0, 0, 0, 0, 0, 1], 'Array(UInt64)') AS counts,
             toDecimal128(0, 12) AS cost
@@ -85,12 +85,13 @@ FROM
         SELECT
             c.session_id AS session_id,
             c.path AS at,
-            c.started_at AS started_at,
+            c.started_at AS starts,
             c.duration_ns AS duration_ns,
             [1, c.status = 'error', c.duration_ns, ifNull(c.input_tokens, 0), ifNull(c.output_tokens, 0), c.cost_usd IS NOT NULL, c.cost_status = 'unpriced', c.cost_status = 'no_usage' AND c.http_status >= 400, 0] AS counts,
             ifNull(c.cost_usd, 0) AS cost
         FROM llm_calls AS c
         WHERE c.session_id != ''
     ) AS e
-    GROUP BY session_id, path
+    ARRAY JOIN range(countSubstrings(e.at, '/') + (e.at != '/')) AS level
+    GROUP BY session_id, level, path
 ) AS p;

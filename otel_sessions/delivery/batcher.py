@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base.guard import count
 from otel_sessions.delivery.batch import Batch, Recipe, join
+from otel_sessions.delivery.intake import LOOSE
 from otel_sessions.delivery.ledger import MEMORY, Ledger
 from otel_sessions.delivery.numbering import Numbering
 from otel_sessions.delivery.outbox import Outbox

@@ -52,6 +52,24 @@ def span(
     )
 
 
+def written(literal: Mapping[str, Any], service: str = "agent") -> ReadableSpan:
+    """A span that ``golden_agent.py`` printed."""
+    trace, number, parent = (int(literal[name] or "0", 16) for name in ("trace", "id", "parent"))
+    return ReadableSpan(
+        name=literal["name"],
+        context=context(number, trace),
+        parent=context(parent, trace) if parent else None,
+        resource=Resource({"service.name": service}),
+        attributes=literal["attributes"],
+        events=[Event(name, attributes, time) for name, time, attributes in literal["events"]],
+        kind=SpanKind[literal["kind"]],
+        instrumentation_scope=InstrumentationScope(literal["scope"]),
+        status=Status(StatusCode[literal["status"]]),
+        start_time=literal["start"],
+        end_time=literal["end"],
+    )
+
+
 def context(number: int, trace: int = 0xABC) -> SpanContext:
     """The span context with these ids, sampled."""
     return SpanContext(trace, number, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))

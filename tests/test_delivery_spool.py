@@ -25,6 +25,8 @@ from otel_sessions.delivery.ledger import MEMORY, Ledger
 from otel_sessions.delivery.outbox import Outbox
 
 SMALL = Limits(10_000, 100, 0.05)
+TOGETHER = Limits(10_000, 100, 60.0)
+"""What is made before a flush is one batch, however slow the machine."""
 
 
 class ServerError(Exception):
@@ -97,7 +99,7 @@ def test_a_lost_reply_counts_once_also_after_a_restart(folder: Folder) -> None:
         folder.send(body, token)
         raise StoreUnavailableError("the connection broke before the reply")
 
-    delivery = Delivery("here", send, limits=SMALL, encode=encode, spool=folder.place())
+    delivery = Delivery("here", send, limits=TOGETHER, encode=encode, spool=folder.place())
     provider_make(delivery, "a", 5)
     delivery.shutdown(10)
     assert delivery.result().pending_disk == 5
@@ -159,7 +161,7 @@ def test_a_batch_that_can_never_be_sent_is_kept_with_the_reason(folder: Folder) 
             raise error
         folder.send(body, token)
 
-    delivery = Delivery("here", send, limits=SMALL, encode=encode, spool=folder.place())
+    delivery = Delivery("here", send, limits=TOGETHER, encode=encode, spool=folder.place())
     provider_make(delivery, "bad", 4)
     result = delivery.flush(10)
     assert (result.dropped, dict(result.dropped_reasons), result.pending) == (4, {"refused": 4}, 0)

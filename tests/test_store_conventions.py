@@ -216,6 +216,7 @@ def test_kinds_of_llm_spans(store: Store, attributes: dict[str, Any], operation:
         ({"openinference.span.kind": "CHAIN", "llm.token_count.prompt": 5}, "wrapper"),
         ({"ai.operationId": "ai.generateText", "ai.usage.promptTokens": 5}, "wrapper"),
         ({"traceloop.span.kind": "workflow"}, "wrapper"),
+        ({"gen_ai.operation.name": "chat", "langsmith.span.kind": "prompt"}, "wrapper"),
         ({"gen_ai.operation.name": "invoke_agent", "gen_ai.aggregated_usage.input_tokens": 9}, "aggregated"),
         ({"mlflow.spanType": "AGENT", "mlflow.trace.tokenUsage": '{"input_tokens": 5}'}, "aggregated"),
         ({**OTEL, "otel_sessions.billable": "false"}, "marked in process"),

@@ -83,6 +83,42 @@ def test_spans_with_one_response_id_beside_each_other_count_once(store: Store) -
     check(store, 1, {"1": "same response id"})
 
 
+def test_a_refused_call_that_two_describe_beside_each_other_counts_once(store: Store) -> None:
+    """There is neither usage nor a response id to tell: model and time are the same, the instrumentation is not."""
+    failed: dict[str, Any] = {"input_tokens": None, "output_tokens": None, "status": Status(StatusCode.ERROR)}
+    insert(
+        store, other(1, "traceloop", start=0, seconds=3, **failed), other(2, "genai", start=0.1, seconds=2, **failed)
+    )
+    assert rows(store, "SELECT calls, errors FROM sessions WHERE session_id = 's1'") == [(1, 1)]
+    assert rows(store, "SELECT span_id, reason FROM suppressed_spans") == [("0000000000000001", "same usage")]
+
+
+def test_a_framework_that_leaves_its_spans_out_of_the_context_counts_once(store: Store) -> None:
+    """Its span lies below its own chain, the call beside that: one is within the other's time."""
+    step, chain = span(8, {"session.id": "s1"}, seconds=6), span(1, {"session.id": "s1"}, seconds=5, parent=8)
+    insert(store, step, chain, other(2, "framework", start=1, seconds=3, parent=1))
+    insert(store, call(3, start=1.5, seconds=2, parent=8, more={"gen_ai.response.id": "r1"}))
+    check(store, 1, {"2": "same usage"})
+
+
+def test_of_two_that_differ_in_output_the_one_with_more_details_counts(store: Store) -> None:
+    """Some leave reasoning out of the output."""
+    details = {"gen_ai.usage.reasoning.output_tokens": 4}
+    insert(store, other(1, "traceloop", "r1", start=0, seconds=3, output_tokens=6))
+    insert(store, other(2, "openinference", start=0.1, seconds=2, more=details))
+    check(store, 1, {"1": "same usage"})
+
+
+def test_a_session_named_above_wins_over_a_conversation(store: Store) -> None:
+    """Frameworks make up a conversation for each run; whoever names the session at the root means that one."""
+    root = span(1, {"session.id": "s1", "session.path": "/ask"}, seconds=5)
+    agent = span(2, {"gen_ai.operation.name": "invoke_agent", "gen_ai.conversation.id": "c1"}, seconds=4, parent=1)
+    said = {"session.id": None, "session.path": None, "gen_ai.conversation.id": "c1"}
+    insert(store, root, agent, other(3, "pydantic-ai", start=1, parent=2, more=said))
+    found = rows(store, "SELECT session_id, path, session_source FROM session_calls")
+    assert found == [("s1", "/ask", "parent")]
+
+
 def test_our_span_wins(store: Store) -> None:
     """It has the provider's own usage, whichever came first and lies where."""
     insert(store, other(1, "traceloop", "r1", start=0.2, seconds=1))

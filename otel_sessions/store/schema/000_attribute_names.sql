@@ -46,14 +46,15 @@ FROM
             'gen_ai.user', 'gen_ai.request.user', 'llm.user'
         ]),
 
-        -- What the span is. ai.operationId stands before OpenTelemetry's name, which the AI SDK writes on outer spans too.
+        -- What the span is. ai.operationId stands before OpenTelemetry's name, which the AI SDK writes on outer spans too,
+        -- and LangSmith's kind does, because LangSmith calls prompt templates chat.
         ('step', 1, ['otel_sessions.step']),
         ('billable', 1, ['otel_sessions.billable']),
         ('superseded_by', 1, ['otel_sessions.superseded_by']),
-        ('kind_ai_sdk', 0, ['ai.operationId']),
+        ('kind_ai_sdk', 0, ['ai.operationId', 'langsmith.span.kind']),
         ('kind', 1, [
             'gen_ai.operation.name', 'langfuse.observation.type', 'openinference.span.kind', 'llm.request.type',
-            'traceloop.span.kind', 'lmnr.span.type', 'langsmith.span.kind', 'mlflow.spanType', 'agentops.span.kind'
+            'traceloop.span.kind', 'lmnr.span.type', 'mlflow.spanType', 'agentops.span.kind', 'gen_ai.request.type'
         ]),
         ('not_llm', 0, ['gen_ai.tool.name', 'gen_ai.tool.call.id', 'gen_ai.agent.name', 'agent_name', 'tool.name']),
         ('log', 0, ['logfire.span_type']),
@@ -87,7 +88,8 @@ FROM
         ('http_status', 1, ['http.response.status_code', 'http.status_code']),
         ('response_end', 1, ['otel_sessions.response.end']),
         ('streamed', 1, [
-            'gen_ai.request.stream', 'gen_ai.request.is_stream', 'gen_ai.is_streaming', 'llm.is_streaming'
+            'gen_ai.request.stream', 'gen_ai.request.is_stream', 'gen_ai.request.streaming', 'gen_ai.is_streaming',
+            'llm.is_streaming'
         ]),
         ('finish', 1, [
             'gen_ai.response.finish_reasons', 'gen_ai.response.finish_reason', 'anthropic.message.stop_reason',
@@ -102,7 +104,10 @@ FROM
         ('first_chunk_at', 0, ['langfuse.observation.completion_start_time']),
 
         -- Usage.
-        ('usage_json', 0, ['langfuse.observation.usage_details', 'mlflow.chat.tokenUsage', 'gen_ai.usage.raw']),
+        ('usage_json', 0, [
+            'langfuse.observation.usage_details', 'mlflow.chat.tokenUsage', 'gen_ai.usage.raw',
+            'langsmith.metadata.usage_metadata'
+        ]),
         ('input', 1, [
             'gen_ai.usage.input_tokens', 'gen_ai.usage.prompt_tokens', 'llm.usage.prompt_tokens',
             'llm.token_count.prompt', 'ai.usage.inputTokens', 'ai.usage.promptTokens', 'ai.usage.tokens'
@@ -119,13 +124,15 @@ FROM
             'gen_ai.usage.details.cache_read_tokens', 'gen_ai.usage.details.cache_read_input_tokens',
             'gen_ai.usage.details.cached_tokens', 'gen_ai.usage.input_tokens.cached',
             'llm.usage.cache_read_input_tokens', 'llm.token_count.prompt_details.cache_read',
-            'llm.token_count.prompt_details.cache_input', 'ai.usage.cachedInputTokens'
+            'llm.token_count.prompt_details.cache_input', 'ai.usage.inputTokenDetails.cacheReadTokens',
+            'ai.usage.cachedInputTokens'
         ]),
         ('cache_write', 2, [
             'gen_ai.usage.cache_creation.input_tokens', 'gen_ai.usage.cache_write.input_tokens',
             'gen_ai.usage.cache_creation_input_tokens', 'gen_ai.usage.details.cache_write_tokens',
             'gen_ai.usage.details.cache_creation_input_tokens', 'gen_ai.usage.input_tokens.cache_write',
-            'llm.usage.cache_creation_input_tokens', 'llm.token_count.prompt_details.cache_write'
+            'llm.usage.cache_creation_input_tokens', 'llm.token_count.prompt_details.cache_write',
+            'ai.usage.inputTokenDetails.cacheWriteTokens'
         ]),
         ('cache_write_1h', 1, [
             'otel_sessions.usage.cache_creation_1h.input_tokens',
@@ -135,7 +142,8 @@ FROM
         ('reasoning', 1, [
             'gen_ai.usage.reasoning.output_tokens', 'gen_ai.usage.reasoning_tokens',
             'gen_ai.usage.details.reasoning_tokens', 'gen_ai.usage.output_tokens.reasoning',
-            'llm.usage.reasoning_tokens', 'llm.token_count.completion_details.reasoning', 'ai.usage.reasoningTokens'
+            'llm.usage.reasoning_tokens', 'llm.token_count.completion_details.reasoning',
+            'ai.usage.outputTokenDetails.reasoningTokens', 'ai.usage.reasoningTokens'
         ]),
         ('audio_input', 1, [
             'gen_ai.usage.audio.input_tokens', 'gen_ai.usage.audio_input_tokens', 'llm.token_count.prompt_details.audio'

@@ -1,0 +1,304 @@
+"""Spans that real instrumentations write are read right, alone and together; each exchange is one billable call.
+
+``golden_agent.py`` makes known exchanges with real SDKs, and each instrumentation that is installed describes them. Of
+those that cannot live beside these SDKs ``golden_spans/`` has what they wrote. ``golden_spans/unsaid.json`` lists what
+each does not say of an exchange, and what it says wrong; all else has to be read as it was.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import genai_prices
+import pytest
+from recorded_spans import written
+
+from otel_sessions.prices import book_version, rows_for
+from otel_sessions.store import Store, open_store
+
+HERE = Path(__file__).parent
+FOLDER = HERE / "golden_spans"
+LIVE = {
+    # Where an instrumentation cannot be taken off again, it comes last.
+    "openai": "ours openinference genai openinference+genai ours+openinference ours+genai traceloop"
+    " openinference+genai+traceloop ours+openinference+genai+traceloop",
+    "openai logfire": "logfire ours+logfire",
+    "langfuse": "langfuse ours+langfuse langfuse+openai-openinference",
+    "anthropic": "ours openinference genai sdk openinference+genai sdk+genai ours+sdk ours+genai traceloop"
+    " openinference+genai+sdk+traceloop ours+openinference+genai+sdk+traceloop",
+    "anthropic logfire": "logfire ours+logfire",
+    "google": "ours openinference otel openinference+otel ours+otel traceloop ours+openinference+otel+traceloop",
+    "mistral": "ours openinference sdk openinference+sdk ours+openinference ours+sdk",
+    "groq": "ours openinference ours+openinference traceloop openinference+traceloop",
+    "bedrock": "openinference genai botocore genai+botocore openinference+botocore traceloop",
+    "anthropic-bedrock": "ours",
+    "langchain": "ours openinference openinference+openai-genai ours+openinference ours+openinference+openai-genai",
+    "langchain traceloop": "traceloop",
+    "langchain langsmith": "langsmith",
+    "pydantic-ai": "ours native native+openai-openinference ours+native ours+native+openai-genai",
+}
+"""Runs by process: a scenario, what sets the process apart if there are several, and its runs in order."""
+RECORDED = {json.loads(file.read_text())["run"]: file for file in FOLDER.glob("*.json") if file.name != "unsaid.json"}
+UNSAID = json.loads((FOLDER / "unsaid.json").read_text())
+MODULES = ("langfuse", "logfire", "boto3", "langchain_openai", "pydantic_ai", "openinference.instrumentation.bedrock")
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+needs_instrumentations = pytest.mark.skipif(
+    not all(map(_installed, MODULES)), reason="needs the extra `instrumentations`: the instrumentations of others"
+)
+RUNS = [(process, run) for process, runs in LIVE.items() for run in runs.split()]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """An exchange as the server on loopback answered it. Of several names of a model, or finish, each is right."""
+
+    provider: str
+    models: tuple[str, ...]
+    operations: tuple[str, ...] = ("chat",)
+    tokens: tuple[int | None, ...] = (100, 40, None, 20, 7)
+    finish: tuple[str, ...] = ("stop", "completed")
+    is_error: bool = False
+    streamed: bool = False
+
+
+CLAUDE = "claude-sonnet-4-5-20250929"
+ON_BEDROCK = (CLAUDE, f"{CLAUDE}-v1:0", f"anthropic.{CLAUDE}-v1:0")
+COUNTS = ("input", "cached", "cache_write", "output", "reasoning")
+_OF_CLAUDE: dict[str, Any] = {"tokens": (90, 50, 30, 20, None), "finish": ("end_turn", "stop")}
+_OF_GEMINI: dict[str, Any] = {
+    "operations": ("generate_content", "chat"), "tokens": (100, 40, None, 20, 7), "finish": ("stop",),
+}  # fmt: skip
+
+
+def truth_of(scenario: str, exchange: str) -> Truth:
+    """What happened."""
+    kind = exchange.partition("-")[0]
+    mode: dict[str, Any] = {"streamed": exchange.endswith("stream")}
+    if scenario in {"bedrock", "anthropic-bedrock"}:
+        return _failed("aws.bedrock") if kind == "error" else Truth("aws.bedrock", ON_BEDROCK, **_OF_CLAUDE, **mode)
+    if kind == "messages":
+        return Truth("anthropic", ("claude-sonnet-4-5", CLAUDE), **_OF_CLAUDE, **mode)
+    if scenario in {"google", "adk"}:
+        found = Truth("gcp.gemini", ("gemini-2.5-flash",), **_OF_GEMINI, **mode)
+        return _failed("gcp.gemini", _OF_GEMINI["operations"]) if kind == "error" else found
+    provider, models = {
+        "mistral": ("mistral_ai", ("mistral-large-latest",)),
+        "groq": ("groq", ("llama-3.3-70b-versatile",)),
+        "anthropic": ("anthropic", ()),
+    }.get(scenario, ("openai", ("gpt-4o", "gpt-4o-2024-08-06")))
+    if kind == "error":
+        return _failed(provider)
+    if kind == "embeddings":
+        return Truth(provider, ("text-embedding-3-small",), ("embeddings",), (100, None, None, None, None), ())
+    return Truth(provider, models, **mode)
+
+
+def _failed(provider: str, operations: tuple[str, ...] = ("chat",)) -> Truth:
+    return Truth(provider, ("no-such-model",), operations, (None,) * 5, (), is_error=True)
+
+
+Calls = dict[str, list[dict[str, Any]]]
+"""The calls that the store has of one run, by exchange."""
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
+        opened.migrate()
+        models = ("gpt-4o", "gpt-4o-2024-08-06", "text-embedding-3-small")
+        named = [("openai", model) for model in models] + [("aws.bedrock", model) for model in ON_BEDROCK]
+        named += [("anthropic", "claude-sonnet-4-5"), ("anthropic", CLAUDE), ("gcp.gemini", "gemini-2.5-flash")]
+        named += [("mistral_ai", "mistral-large-latest"), ("groq", "llama-3.3-70b-versatile")]
+        opened.add_prices([row for provider, model in named for row in rows_for(provider, model)], book_version())
+        yield opened
+
+
+@cache
+def printed(process: str) -> dict[str, list[dict[str, Any]]]:
+    """The spans of each run of a process."""
+    scenario = process.partition(" ")[0]
+    command = [sys.executable, "-W", "ignore", str(HERE / "golden_agent.py"), scenario, *LIVE[process].split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, cwd=HERE)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"run"')]
+    assert len(lines) == len(LIVE[process].split()), done.stderr[-2000:]
+    return {line["run"]: line["spans"] for line in lines}
+
+
+_COLUMNS = (
+    "session_id", "path", "started_at", "scope", "operation", "provider", "request_model", "response_model", "input_tokens",
+    "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "finish_reasons", "streamed",
+    "ttft_seconds", "duration_seconds", "status", "error_type", "http_status", "cost_usd", "cost_status",
+)  # fmt: skip
+
+
+def read(store: Store, spans: list[dict[str, Any]]) -> Calls:
+    """The calls of a run, once its spans have been settled. They arrive in two batches, in no good order."""
+    for half in (spans[::2], spans[1::2]):
+        store.insert([written(span) for span in half], uuid.uuid4().hex)
+    traces = ", ".join(sorted({f"'{span['trace']}'" for span in spans}))
+    calls: Calls = {}
+    for row in (
+        store.reader().query(f"SELECT {', '.join(_COLUMNS)} FROM session_calls WHERE trace_id IN ({traces})").rows
+    ):
+        call = dict(zip(_COLUMNS, row, strict=True))
+        calls.setdefault(_exchange_of(call, spans), []).append(call)
+    return calls
+
+
+def _exchange_of(call: dict[str, Any], spans: list[dict[str, Any]]) -> str:
+    """By its path; for a call that found no session, by its time."""
+    if call["session_id"]:
+        return str(call["path"].removeprefix("/"))
+    at = call["started_at"].timestamp() * 1e9
+    steps = (span for span in spans if span["name"] == "step" and span["start"] - 1e6 <= at <= span["end"])
+    return str(next(steps)["attributes"]["session.path"].removeprefix("/"))
+
+
+def exchanges_of(spans: list[dict[str, Any]]) -> list[str]:
+    """The exchanges that the program made, as the spans around them are named."""
+    paths = {str(span["attributes"].get("session.path", "")).removeprefix("/") for span in spans}
+    return sorted(paths - {""})
+
+
+class Judgement:
+    """What a call's row says of an exchange, held against what happened."""
+
+    def __init__(self, call: dict[str, Any], truth: Truth) -> None:
+        self.unsaid: list[str] = []
+        self.wrong: dict[str, Any] = {}
+        self._call, self._truth = call, truth
+        self._names()
+        if truth.is_error:
+            self._judge("error_type", call["error_type"], right=True)
+            self._judge("status", call["status"], right=call["status"] == "error")
+        else:
+            self._answer()
+            self._usage()
+
+    def _judge(self, name: str, said: Any, *, right: bool) -> None:
+        if said in (None, "", []):
+            self.unsaid.append(name)
+        elif not right:
+            self.wrong[name] = str(said) if isinstance(said, Decimal) else said
+
+    def _names(self) -> None:
+        call, truth = self._call, self._truth
+        models = {call["request_model"], call["response_model"]} - {""}
+        self._judge("session", call["session_id"], right=True)
+        self._judge("provider", call["provider"], right=call["provider"] == truth.provider)
+        model = call["response_model"] or call["request_model"]
+        self._judge("model", model, right=models <= set(truth.models))
+        self._judge("operation", call["operation"], right=call["operation"] in truth.operations)
+
+    def _answer(self) -> None:
+        call, truth = self._call, self._truth
+        finish = [reason.lower() for reason in call["finish_reasons"]]
+        if truth.finish:
+            self._judge("finish", finish, right=set(finish) <= set(truth.finish))
+        if truth.streamed:
+            self._judge(
+                "ttft", call["ttft_seconds"], right=0 < (call["ttft_seconds"] or 0) < call["duration_seconds"] + 1
+            )
+
+    def _usage(self) -> None:
+        call, truth = self._call, self._truth
+        said = [call[f"{name}_tokens"] for name in ("input", "cached_input", "cache_write", "output", "reasoning")]
+        for name, count, right in zip(COUNTS, said, truth.tokens, strict=True):
+            if count or right:
+                self._judge(name, count or None, right=count == right)
+        if (said[0], said[3] or None) == (truth.tokens[0], truth.tokens[3]):
+            # By the book of what is said, or by the instrumentation, of what it knows.
+            prices = {price_of(truth, [count or 0 for count in counts]) for counts in (said, truth.tokens)}
+            self._judge("cost", call["cost_usd"], right=call["cost_usd"] in prices)
+
+
+def price_of(truth: Truth, counts: list[int]) -> Decimal:
+    """What genai-prices asks for these tokens."""
+    usage = genai_prices.Usage(
+        input_tokens=counts[0], cache_read_tokens=counts[1], cache_write_tokens=counts[2], output_tokens=counts[3]
+    )
+    named = {"aws.bedrock": "aws", "gcp.gemini": "google", "mistral_ai": "mistral"}.get(truth.provider, truth.provider)
+    now = datetime.now(UTC)
+    return genai_prices.calc_price(usage, truth.models[0], provider_id=named, genai_request_timestamp=now).total_price
+
+
+def judged(found_calls: Calls, scenario: str, exchanges: list[str]) -> dict[str, Any]:
+    """The fields that are not said, and those said wrong, each with the exchanges that they are missing in."""
+    found: dict[str, Any] = {}
+    for exchange in exchanges:
+        calls = found_calls.get(exchange, [])
+        if len(calls) != 1:
+            found.setdefault("calls", {})[exchange] = len(calls)
+            continue
+        judgement = Judgement(calls[0], truth_of(scenario, exchange))
+        for name in judgement.unsaid:
+            found.setdefault("unsaid", {}).setdefault(name, []).append(exchange)
+        for name, said in judgement.wrong.items():
+            found.setdefault("wrong", {}).setdefault(name, {})[exchange] = said
+    return found
+
+
+@pytest.mark.parametrize("run", sorted(RECORDED))
+def test_what_others_wrote_is_read_as_it_was(store: Store, run: str) -> None:
+    """Products that need other SDKs, or another language: one call per exchange, right in all that they say."""
+    spans = json.loads(RECORDED[run].read_text())["spans"]
+    assert judged(read(store, spans), run.partition("/")[0], exchanges_of(spans)) == UNSAID.get(run, {})
+
+
+@needs_instrumentations
+@pytest.mark.parametrize(("process", "run"), [(process, run) for process, run in RUNS if "+" not in run])
+def test_what_one_writes_is_read_as_it_was(store: Store, process: str, run: str) -> None:
+    """Sync, async, streamed, refused: one call per exchange, right in all that the instrumentation says."""
+    scenario = process.partition(" ")[0]
+    spans = printed(process)[f"{scenario}/{run}"]
+    assert judged(read(store, spans), scenario, exchanges_of(spans)) == UNSAID.get(f"{scenario}/{run}", {})
+
+
+@needs_instrumentations
+@pytest.mark.parametrize(("process", "run"), [(process, run) for process, run in RUNS if "+" in run])
+def test_an_exchange_that_several_describe_is_one_call(store: Store, process: str, run: str) -> None:
+    """Ours accounts for it and says all; without us one of the others, and nothing is missing but what that one lacks."""
+    scenario = process.partition(" ")[0]
+    spans = printed(process)[f"{scenario}/{run}"]
+    calls = read(store, spans)
+    found = judged(calls, scenario, exchanges_of(spans))
+    # Logfire has all other instrumentations keep silent inside its own spans.
+    is_ours = "ours" in run and "logfire" not in run
+    lacks = [] if is_ours else [UNSAID.get(_name(scenario, name), {}) for name in run.split("+") if name != "ours"]
+    assert found.get("calls", {}) == {}
+    assert [each for each in _flat(found) if not any(each in _flat(lack) for lack in lacks)] == []
+    if is_ours:
+        assert {call["scope"] for [call] in calls.values()} == {"otel_sessions"}
+
+
+def _name(scenario: str, name: str) -> str:
+    return name.replace("-", "/", 1) if name.startswith("openai-") else f"{scenario}/{name}"
+
+
+def _flat(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Each difference: unsaid or wrong, the field, the exchange."""
+    return [
+        (kind, name, exchange)
+        for kind in ("unsaid", "wrong")
+        for name, where in found.get(kind, {}).items()
+        for exchange in where
+    ]

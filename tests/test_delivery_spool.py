@@ -206,7 +206,7 @@ def test_full_spool_and_full_queue_drop_the_newest_and_add_up(folder: Folder) ->
         "here",
         folder.send,
         limits=Limits(queue_size=200, batch_size=10, batch_age_seconds=0.01),
-        encode=lambda spans: encode(spans) + b" " + os.urandom(30_000).hex().encode(),
+        encode=lambda spans, _noted: encode(spans) + b" " + os.urandom(30_000).hex().encode(),
         spool=folder.place(max_bytes=400_000),
     )
     made = 0
@@ -301,7 +301,7 @@ def test_a_damaged_spool_is_counted_as_lost(folder: Folder, *, settled: bool) ->
 def test_one_span_that_cannot_be_encoded_costs_no_other(folder: Folder) -> None:
     """A batch whose encoding fails is divided until only the culprit is dropped."""
 
-    def picky(spans: object) -> bytes:
+    def picky(spans: object, _noted: object) -> bytes:
         body = encode(spans)  # type: ignore[arg-type]
         if b'"a-7"' in body:
             raise ValueError("a-7")

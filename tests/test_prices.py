@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base import names
-from otel_sessions.prices import cost_of, priced
+from otel_sessions.prices import cost_of, note_cost
 
 AT = int(datetime(2026, 11, 20, tzinfo=UTC).timestamp() * 1e9)
 
@@ -87,15 +87,12 @@ def test_the_service_tier_of_the_response_counts() -> None:
 def test_only_billable_llm_calls_are_priced(attributes: dict[str, Any]) -> None:
     """Tool spans, HTTP spans and the second description of an exchange stay as they are."""
     span = ReadableSpan("x", attributes=attributes)
-    assert priced(span) is span
+    assert note_cost(span) == {}
 
 
-def test_a_priced_span_keeps_everything_else() -> None:
-    """Pricing adds cost, status and source, and changes nothing."""
-    span = ReadableSpan("chat gpt-4o", attributes=call(), start_time=AT, end_time=AT + 5)
-    result = priced(span)
-    assert (result.name, result.start_time, result.end_time) == ("chat gpt-4o", AT, AT + 5)
-    added = {key: value for key, value in (result.attributes or {}).items() if key not in call()}
+def test_an_llm_call_gets_its_cost_with_status_and_source() -> None:
+    """Pricing adds cost, status and source, nothing else."""
+    added = note_cost(ReadableSpan("chat gpt-4o", attributes=call(), start_time=AT, end_time=AT + 5))
     assert added.keys() == {names.COST, names.COST_STATUS, names.COST_SOURCE}
     assert added[names.COST] == 0.0021
 

@@ -13,7 +13,7 @@ from genai_prices import data_snapshot
 
 from otel_sessions.base.errors import OtelSessionsError
 from otel_sessions.prices import book_version, fetch_book, rows_for
-from otel_sessions.prices.costs import in_force
+from otel_sessions.prices.costs import in_force, tariff
 
 AUGUST = datetime(2026, 8, 1, tzinfo=UTC)
 BOOK = [
@@ -38,15 +38,26 @@ def test_a_tier_is_a_row_of_its_own() -> None:
     large, small = (row for row in rows_for("anthropic", "claude-sonnet-4-5") if row.service_tier == "")
     assert figures(small.tier_start, small.input, small.cached_input, small.output) == "0 3 0.3 15"
     assert figures(large.tier_start, large.input, large.cached_input, large.output) == "200000 6 0.6 22.5"
-    assert in_force((large, small), "", AUGUST, 200_000) == small
-    assert in_force((large, small), "", AUGUST, 200_001) == large
+    tariffs = [tariff(row) for row in (large, small)]
+    found = [in_force(tariffs, "", int(AUGUST.timestamp()), tokens) for tokens in (200_000, 200_001)]
+    assert [each.row for each in found if each] == [small, large]
 
 
 def test_an_hour_of_the_day_is_a_row_of_its_own() -> None:
     """DeepSeek is dearer from 1:00 to 4:00 and from 6:00 to 10:00 UTC."""
-    rows = rows_for("deepseek", "deepseek-v4-flash")
-    found = [in_force(rows, "", datetime(2026, 10, 1, hour, tzinfo=UTC), 1) for hour in (0, 1, 3, 4, 6, 9, 10, 23)]
-    assert [str(row.input) for row in found if row] == ["0.15", "0.3", "0.3", "0.15", "0.3", "0.3", "0.15", "0.15"]
+    tariffs = [tariff(row) for row in rows_for("deepseek", "deepseek-v4-flash")]
+    seconds = [int(datetime(2026, 10, 1, hour, tzinfo=UTC).timestamp()) for hour in (0, 1, 3, 4, 6, 9, 10, 23)]
+    found = [in_force(tariffs, "", second, 1) for second in seconds]
+    assert [str(each.row.input) for each in found if each] == [
+        "0.15",
+        "0.3",
+        "0.3",
+        "0.15",
+        "0.3",
+        "0.3",
+        "0.15",
+        "0.15",
+    ]
 
 
 def test_a_kind_of_token_without_a_price_costs_what_the_general_kind_does() -> None:

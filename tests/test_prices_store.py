@@ -163,8 +163,8 @@ def test_the_registry_brings_each_model_once() -> None:
     added: list[list[str]] = []
     registry = PriceRegistry(lambda rows, version: added.append(sorted({row.model for row in rows})))
     for _ in range(2):
-        assert registry.priced(call()).attributes is not None
-        registry.priced(span(2, {"gen_ai.operation.name": "execute_tool"}))
+        assert registry.note(call())
+        registry.note(span(2, {"gen_ai.operation.name": "execute_tool"}))
         registry.publish()
     assert added == [["gpt-4o", "gpt-4o-2024-08-06"]]
 
@@ -172,7 +172,7 @@ def test_the_registry_brings_each_model_once() -> None:
 def test_names_that_someone_makes_up_are_not_kept() -> None:
     """A name of a megabyte is no model; the registry forgets it at once."""
     registry = PriceRegistry(lambda rows, version: pytest.fail("nothing to add"))
-    registry.priced(call(more={names.RESPONSE_MODEL: "x" * 2**20, names.REQUEST_MODEL: None}))
+    registry.note(call(more={names.RESPONSE_MODEL: "x" * 2**20, names.REQUEST_MODEL: None}))
     registry.publish()
     assert registry._names == {}
 
@@ -188,7 +188,7 @@ def test_a_store_that_is_away_is_asked_again() -> None:
             raise answer
 
     registry = PriceRegistry(add)
-    registry.priced(call())
+    registry.note(call())
     with pytest.raises(StoreUnavailableError):
         registry.publish()
     before = counters().get("error.prices", 0)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 Stage = Callable[[ReadableSpan], ReadableSpan]
-Encode = Callable[[Sequence[ReadableSpan]], Any]
-"""Spans as a body, bytes or a list, that may be joined: one encoding after another is the encoding of both."""
+Note = Callable[[ReadableSpan], Mapping[str, Any]]
+"""Says which attributes a span gets on its way, none or some."""
+Encode = Callable[[Sequence[ReadableSpan], Sequence[Mapping[str, Any]]], Any]
+"""Spans, and the attributes that were noted on each, as a body, bytes or a list, that may be joined: one encoding after another is the encoding of both."""
 Send = Callable[[Any, str], object]
 """Takes the body of a batch (spans, or bytes where the delivery encodes) and its token.
 
@@ -41,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How spans become a batch: the stages each passes, the encoding, the limits.
+    """How spans become a batch: the stages each passes, what is noted on it, the encoding, the limits.
 
     ``numbered`` spans say which of their session and process they are.
     """
@@ -49,6 +51,7 @@ class Recipe:
     limits: Limits
     encode: Encode
     stages: tuple[Stage, ...] = ()
+    notes: tuple[Note, ...] = ()
     numbered: bool = False
 
 
@@ -71,6 +74,27 @@ class Batch:
     def tried(self, now: float) -> Self:
         """The batch after one more attempt."""
         return replace(self, attempts=self.attempts + 1, attempted_at=now)
+
+
+def with_more(span: ReadableSpan, more: Mapping[str, Any]) -> ReadableSpan:
+    """A copy of ``span`` that has the attributes ``more``, too."""
+    # copy() of the SDK's container is one C call; iterating it is a Python call per key.
+    given = span.attributes
+    attributes: dict[str, Any] = given.copy() if given and hasattr(given, "copy") else {}
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes={**attributes, **more},
+        events=span.events,
+        links=span.links,
+        kind=span.kind,
+        status=span.status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
 
 
 def join(bodies: Sequence[Any]) -> Any:

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -23,6 +23,7 @@ GROUP = 512
 """Spans that are encoded together. Small: between the queue and the encoding spans are objects, which the garbage
 collector visits, and encoding keeps the interpreter."""
 _YIELD_EVERY = 8
+Noted = tuple[ReadableSpan, Mapping[str, Any]]
 
 
 class Batcher:
@@ -41,7 +42,7 @@ class Batcher:
         self._instance = uuid.uuid4().hex
         numbering = Numbering(self._instance) if recipe.numbered else None
         self._numbering = numbering
-        self._stages = (*recipe.stages, numbering.number) if numbering else recipe.stages
+        self._notes = (*recipe.notes, numbering.number) if numbering else recipe.notes
         self.group = min(GROUP, recipe.limits.batch_size)
         self._bodies: list[Any] = []
         self._spans = 0
@@ -91,7 +92,7 @@ class Batcher:
         with self._busy:
             self._ledger.move(len(spans), None, MEMORY)
             for start in range(0, len(spans), self.group):
-                for number, body in self._encoded(self._all_staged(spans[start : start + self.group])):
+                for number, body in self._encoded(list(map(self._prepared, spans[start : start + self.group]))):
                     self._add(number, body)
             self._put()
 
@@ -106,7 +107,7 @@ class Batcher:
                 self._skip_refused()
             group = self._ledger.take(min(waiting, self.group, self._limits.batch_size - self._spans))
             waiting -= len(group)
-            for spans, body in self._encoded(self._all_staged(group)):
+            for spans, body in self._encoded(self._prepared_politely(group)):
                 self._add(spans, body)
 
     def _add(self, spans: int, body: Any) -> None:
@@ -125,11 +126,11 @@ class Batcher:
             self._bodies, self._spans = [], 0
             self._ready()
 
-    def _all_staged(self, group: Sequence[Waiting]) -> list[ReadableSpan]:
+    def _prepared_politely(self, group: Sequence[Waiting]) -> list[Noted]:
         done = []
         courteous_until = time.monotonic() + self._tick / 4
         for number, waiting in enumerate(group):
-            done.append(self._staged(unpack(waiting)))
+            done.append(self._prepared(unpack(waiting)))
             if number % _YIELD_EVERY == 0 and self._ledger.waiting < LOOSE and time.monotonic() < courteous_until:
                 # Hands the interpreter to a thread of the host that wants it; else that waits for 5 ms, the switch
                 # interval. Not when the queue grows: a busy host gives it back after 5 ms, which leaves 1,600 spans/s;
@@ -137,18 +138,31 @@ class Batcher:
                 time.sleep(0)
         return done
 
+    def _prepared(self, span: ReadableSpan) -> Noted:
+        span = self._staged(span)
+        return span, self._noted(span)
+
     def _staged(self, span: ReadableSpan) -> ReadableSpan:
-        for stage in self._stages:
+        for stage in self._recipe.stages:
             try:
                 span = stage(span)
-            except Exception:  # noqa: BLE001 - a span without its price is worth more than no span
-                count("error.stage", "otel-sessions: a stage failed for a span", exc_info=True)
+            except Exception:  # noqa: BLE001 - a span that is too long is worth more than no span
+                _say_failed()
         return span
 
-    def _encoded(self, spans: Sequence[ReadableSpan]) -> Iterator[tuple[int, Any]]:
+    def _noted(self, span: ReadableSpan) -> Mapping[str, Any]:
+        noted: dict[str, Any] = {}
+        for note in self._notes:
+            try:
+                noted |= note(span)
+            except Exception:  # noqa: BLE001 - a span without its price is worth more than no span
+                _say_failed()
+        return noted
+
+    def _encoded(self, spans: Sequence[Noted]) -> Iterator[tuple[int, Any]]:
         body = None
         try:
-            body = self._recipe.encode(spans)
+            body = self._recipe.encode(*zip(*spans, strict=True))
         except Exception as error:  # noqa: BLE001 - one span that cannot be encoded must not take others with it
             if len(spans) == 1:
                 count("dropped.unencodable", "otel-sessions: a span cannot be encoded: %s", error, exc_info=True)
@@ -182,3 +196,7 @@ class Batcher:
                 newly,
                 self._limits.queue_size,
             )
+
+
+def _say_failed() -> None:
+    count("error.stage", "otel-sessions: a stage failed for a span", exc_info=True)

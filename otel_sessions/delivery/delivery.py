@@ -6,8 +6,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
@@ -15,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.guard import count, guarded, logger
 from otel_sessions.base.values import FlushResult
-from otel_sessions.delivery.batch import Confirm, Destination, Encode, Limits, Recipe, Send, Stage
+from otel_sessions.delivery.batch import Confirm, Destination, Encode, Limits, Note, Recipe, Send, Stage, with_more
 from otel_sessions.delivery.batcher import Batcher
 from otel_sessions.delivery.intake import Intake
 from otel_sessions.delivery.ledger import Ledger
@@ -56,6 +57,7 @@ class Delivery(SpanProcessor):
         send: Send,
         *,
         stages: tuple[Stage, ...] = (),
+        notes: tuple[Note, ...] = (),
         limits: Limits | None = None,
         encode: Encode | None = None,
         spool: SpoolPlace | None = None,
@@ -65,7 +67,7 @@ class Delivery(SpanProcessor):
         if spool is not None and encode is None:
             raise ValueError("a spool keeps bytes: give encode")
         self._limits = limits or Limits()
-        self._recipe = Recipe(self._limits, encode or _pack_all, stages, numbered)
+        self._recipe = Recipe(self._limits, encode or _pack_all, stages, notes, numbered)
         self._destination = Destination(destination, send if encode else _unpacking(send), confirm)
         self._place = spool
         self._closed = False
@@ -257,8 +259,8 @@ def push(
     return ledger.result()
 
 
-def _pack_all(spans: Sequence[ReadableSpan]) -> list[Waiting]:
-    return [pack(span) for span in spans]
+def _pack_all(spans: Sequence[ReadableSpan], noted: Sequence[Mapping[str, Any]]) -> list[Waiting]:
+    return [pack(with_more(span, more) if more else span) for span, more in zip(spans, noted, strict=True)]
 
 
 def _unpacking(send: Send) -> Send:

@@ -6,6 +6,8 @@ with a session, is the end marker; only step spans follow it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base import names
@@ -27,30 +29,17 @@ class Numbering:
         self._last: dict[str, int] = {}
         self._is_sure = True
 
-    def number(self, span: ReadableSpan) -> ReadableSpan:
-        """``span`` with its process and number; as it is if it belongs to no session."""
+    def number(self, span: ReadableSpan) -> Mapping[str, str | int | bool]:
+        """Process and number of ``span``, as attributes; none if it belongs to no session."""
         attributes = span.attributes or {}
         session = attributes.get(names.SESSION_ID)
         if not isinstance(session, str):
-            return span
+            return {}
         number = self._next(session, 1)
-        added: dict[str, str | int | bool] = {names.PROCESS: self._name, names.SEQUENCE: number}
+        noted: dict[str, str | int | bool] = {names.PROCESS: self._name, names.SEQUENCE: number}
         if self._is_sure and attributes.get(names.STEP) is True and attributes.get(names.SESSION_PATH) == ROOT:
-            added[names.END] = True
-        return ReadableSpan(
-            name=span.name,
-            context=span.context,
-            parent=span.parent,
-            resource=span.resource,
-            attributes={**attributes, **added},
-            events=span.events,
-            links=span.links,
-            kind=span.kind,
-            status=span.status,
-            start_time=span.start_time,
-            end_time=span.end_time,
-            instrumentation_scope=span.instrumentation_scope,
-        )
+            noted[names.END] = True
+        return noted
 
     def skip(self, session: str, spans: int) -> None:
         """So many spans of ``session`` were dropped before they could be numbered."""

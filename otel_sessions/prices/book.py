@@ -72,8 +72,12 @@ def rows_for(provider: str, model: str) -> tuple[PriceRow, ...]:
     """
     if max(len(provider), len(model)) > LONGEST_NAME:
         return ()
-    # An update that the application fetched is a new snapshot.
-    return _rows_for(id(data_snapshot.get_snapshot()), provider, model)
+    return _rows_for(book_edition(), provider, model)
+
+
+def book_edition() -> int:
+    """A number that is another one when the application has fetched an update."""
+    return id(data_snapshot.get_snapshot())
 
 
 def book_version() -> int:

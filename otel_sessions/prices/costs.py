@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from functools import lru_cache
 from typing import Any
 
-from opentelemetry.sdk.trace import ReadableSpan
-
 from otel_sessions.base import names
-from otel_sessions.base.price import LARGEST_COUNT, TOKEN_PRICES, PriceRow
-from otel_sessions.prices.book import rows_for
+from otel_sessions.base.price import INPUT_PRICES, LARGEST_COUNT, TOKEN_PRICES, PriceRow
+from otel_sessions.prices.book import book_edition, rows_for
 
-# Some prices have 18 decimals, and 28 digits would round the products of large calls.
+# Amounts are integers, which are exact and ten times as fast as Decimal. A price has at most 18 decimals, and is per
+# million: 24 decimals of a dollar. Costs have 12.
+_DECIMALS = 12
+_SMALLEST = Decimal("0.000000000001")
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
-_PICO_DOLLAR = Decimal("0.000000000001")
-_MILLION = Decimal(1_000_000)
-_THOUSAND = Decimal(1_000)
+_PICO_DOLLAR = 10**12
+_SECOND = 10**9
+_DAY = 86_400
 
 _COUNTS = {
     "input": names.INPUT_TOKENS,
@@ -41,6 +42,15 @@ _COUNTS = {
     "video_output": names.VIDEO_OUTPUT_TOKENS,
     "web_search": names.WEB_SEARCHES,
 }
+_KINDS = {name: kind for kind, name in _COUNTS.items()}
+_INPUT_PARTS = frozenset(INPUT_PRICES[1:])
+_OUTPUT_PARTS = frozenset(TOKEN_PRICES[TOKEN_PRICES.index("output") + 1 :])
+# Kinds of token that are part of two others, or of a part: what they are part of.
+_OVERLAPS = {
+    "cache_write_1h": ("cache_write",),
+    "cached_audio_input": ("audio_input", "cached_input"),
+    "cached_image_input": ("image_input", "cached_input"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +62,46 @@ class Cost:
     source: str | None = None
 
 
-def priced(span: ReadableSpan) -> ReadableSpan:
-    """``span`` with its cost, cost status and cost source; any other span than an LLM call's as it is."""
-    attributes = span.attributes or {}
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """A :class:`PriceRow` as a call needs it: times in seconds, prices in 10^-24 dollars."""
+
+    row: PriceRow
+    valid_from: int
+    weights: Mapping[str, int]
+    per_call: int
+    # Kinds of input for which it matters how many tokens are both cached and of this kind.
+    ambiguous: tuple[str, ...]
+
+
+def tariff(row: PriceRow) -> Tariff:
+    """``row`` as a call needs it."""
+    weights = {kind: _scaled(getattr(row, kind)) for kind in TOKEN_PRICES if getattr(row, kind) is not None}
+    plain, cached = weights.get("input", 0), weights.get("cached_input", 0)
+    return Tariff(
+        row=row,
+        valid_from=int(row.valid_from.timestamp()),
+        weights={**weights, "web_search": 1000 * _scaled(row.web_search)},
+        per_call=1000 * _scaled(row.request),
+        ambiguous=tuple(
+            kind
+            for kind in ("audio_input", "image_input")
+            if weights.get(f"cached_{kind}", 0) != weights.get(kind, 0) + cached - plain
+        ),
+    )
+
+
+def cost_note(attributes: Mapping[str, Any], start_time: int) -> Mapping[str, Any]:
+    """Cost, cost status and cost source of the LLM call that ``attributes`` describe; nothing for any other span."""
     if attributes.get(names.OPERATION) not in names.LLM_OPERATIONS or attributes.get(names.BILLABLE) is False:
-        return span
-    cost = cost_of(attributes, span.start_time or 0)
-    added: dict[str, Any] = {names.COST_STATUS: cost.status}
+        return {}
+    cost = cost_of(attributes, start_time)
+    noted: dict[str, Any] = {names.COST_STATUS: cost.status}
     if cost.amount is not None:
-        added[names.COST] = float(cost.amount)
+        noted[names.COST] = float(cost.amount)
     if cost.source is not None:
-        added[names.COST_SOURCE] = cost.source
-    return _with_attributes(span, {**attributes, **added})
+        noted[names.COST_SOURCE] = cost.source
+    return noted
 
 
 def cost_of(attributes: Mapping[str, Any], start_time: int) -> Cost:
@@ -73,45 +111,47 @@ def cost_of(attributes: Mapping[str, Any], start_time: int) -> Cost:
     first, then the one asked for. Usage that contradicts itself has no price.
     """
     if attributes.get(names.COST) is not None:
-        return Cost(_money(Decimal(str(attributes[names.COST]))), "provided", attributes.get(names.COST_SOURCE))
+        return Cost(_rounded(attributes[names.COST]), "provided", attributes.get(names.COST_SOURCE))
     counts = _counts(attributes)
     if not {"input", "output"} & counts.keys():
         return Cost(None, "no_usage")
-    row = _row(attributes, counts.get("input", 0), datetime.fromtimestamp(start_time / 1e9, UTC))
-    amount = amount_of(counts, row) if row is not None else None
-    if row is None or amount is None:
+    found = _tariff(attributes, counts.get("input", 0), start_time // _SECOND)
+    amount = amount_of(counts, found) if found is not None else None
+    if found is None or amount is None:
         return Cost(None, "unpriced")
-    return Cost(amount, "priced", row.source)
+    return Cost(amount, "priced", found.row.source)
 
 
-def amount_of(counts: Mapping[str, int], row: PriceRow) -> Decimal | None:
-    """USD for ``counts`` (kinds as in :class:`PriceRow`; ``input`` and ``output`` are totals) at the prices of ``row``.
+def amount_of(counts: Mapping[str, int], found: Tariff) -> Decimal | None:
+    """USD for ``counts`` (kinds as in :class:`PriceRow`; ``input`` and ``output`` are totals).
 
     None if the counts contradict each other, if the input is unknown, or if nothing of what was used has a price.
     """
     tokens = _disjoint(counts)
-    if tokens is None or "input" not in counts or _ambiguous(counts, row) or not _billed(counts, row):
+    if tokens is None or "input" not in counts or _is_ambiguous(counts, found) or not _is_billed(counts, found):
         return None
-    amount = Decimal(0)
-    for kind in TOKEN_PRICES:
-        price = getattr(row, kind)
-        if tokens[kind] and price:
-            amount = _EXACT.add(amount, _EXACT.multiply(price, Decimal(tokens[kind])))
-    amount = _EXACT.divide(amount, _MILLION)
-    per_use = (row.request or 0) + counts.get("web_search", 0) * (row.web_search or 0)
-    return _money(_EXACT.add(amount, Decimal(per_use) / _THOUSAND))
+    weights = found.weights
+    return _money(found.per_call + sum([weights.get(kind, 0) * number for kind, number in tokens.items()]))
 
 
 def _counts(attributes: Mapping[str, Any]) -> dict[str, int]:
-    return {kind: attributes[name] for kind, name in _COUNTS.items() if _is_count(attributes.get(name))}
+    return {
+        kind: attributes[name] for name, kind in _KINDS.items() if name in attributes and _is_count(attributes[name])
+    }
 
 
-def _row(attributes: Mapping[str, Any], input_tokens: int, at: datetime) -> PriceRow | None:
+def _tariff(attributes: Mapping[str, Any], input_tokens: int, second: int) -> Tariff | None:
     provider = str(attributes.get(names.PROVIDER) or "")
-    tier = _tier(attributes)
-    models = (attributes.get(names.RESPONSE_MODEL), attributes.get(names.REQUEST_MODEL))
-    rows = next((rows for model in models if model and (rows := rows_for(provider, str(model)))), ())
-    return in_force(rows, tier, at, input_tokens)
+    for name in (names.RESPONSE_MODEL, names.REQUEST_MODEL):
+        model = attributes.get(name)
+        if model and (found := _tariffs(book_edition(), provider, str(model))):
+            return in_force(found, _tier(attributes), second, input_tokens)
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _tariffs(_edition: int, provider: str, model: str) -> tuple[Tariff, ...]:
+    return tuple(map(tariff, rows_for(provider, model)))
 
 
 def _tier(attributes: Mapping[str, Any]) -> str:
@@ -120,76 +160,59 @@ def _tier(attributes: Mapping[str, Any]) -> str:
     return str(attributes.get(names.RESPONSE_SERVICE_TIER) or "")
 
 
-def in_force(rows: Iterable[PriceRow], tier: str, at: datetime, input_tokens: int) -> PriceRow | None:
-    """The first of ``rows``, in the order of :func:`rows_for`, whose conditions hold for a call."""
-    second = at.hour * 3600 + at.minute * 60 + at.second
-    return next(
-        (
-            row
-            for row in rows
-            if row.service_tier in ("", tier)
-            and row.valid_from <= at
-            and row.time_from <= second
+def in_force(tariffs: Iterable[Tariff], tier: str, second: int, input_tokens: int) -> Tariff | None:
+    """The first of ``tariffs``, in the order of :func:`rows_for`, that holds for a call at ``second`` since 1970."""
+    for found in tariffs:
+        row = found.row
+        if (
+            row.service_tier in ("", tier)
+            and found.valid_from <= second
+            and row.time_from <= second % _DAY
             and (row.tier_start == 0 or row.tier_start < input_tokens)
-        ),
-        None,
-    )
+        ):
+            return found
+    return None
 
 
 def _disjoint(counts: Mapping[str, int]) -> dict[str, int] | None:
     """``counts`` with each token in one kind only; None if some kind would be left with less than none."""
-    tokens = {kind: counts.get(kind, 0) for kind in TOKEN_PRICES}
-    tokens["cache_write"] -= tokens["cache_write_1h"]
-    tokens["audio_input"] -= tokens["cached_audio_input"]
-    tokens["image_input"] -= tokens["cached_image_input"]
-    tokens["cached_input"] -= tokens["cached_audio_input"] + tokens["cached_image_input"]
-    tokens["input"] -= sum(tokens[kind] for kind in TOKEN_PRICES[1 : TOKEN_PRICES.index("output")])
-    tokens["output"] -= sum(tokens[kind] for kind in TOKEN_PRICES[TOKEN_PRICES.index("output") + 1 :])
+    tokens = dict(counts)
+    for kind, wholes in _OVERLAPS.items():
+        if kind in counts:
+            for whole in wholes:
+                tokens[whole] = tokens.get(whole, 0) - counts[kind]
+    tokens["input"] = tokens.get("input", 0) - sum([tokens[kind] for kind in tokens if kind in _INPUT_PARTS])
+    tokens["output"] = tokens.get("output", 0) - sum([tokens[kind] for kind in tokens if kind in _OUTPUT_PARTS])
     sound = min(tokens.values()) >= 0 and max(counts.values(), default=0) <= LARGEST_COUNT
     return tokens if sound else None
 
 
-def _ambiguous(counts: Mapping[str, int], row: PriceRow) -> bool:
+def _is_ambiguous(counts: Mapping[str, int], found: Tariff) -> bool:
     """Some input is cached, some is audio (or image), nobody says how much is both, and it would cost something else."""
-    return any(
-        counts.get("cached_input")
-        and counts.get(kind)
-        and f"cached_{kind}" not in counts
-        and getattr(row, f"cached_{kind}") != _sum(getattr(row, kind), row.cached_input, -(row.input or Decimal(0)))
-        for kind in ("audio_input", "image_input")
+    return bool(counts.get("cached_input")) and any(
+        counts.get(kind) and f"cached_{kind}" not in counts for kind in found.ambiguous
     )
 
 
-def _sum(*amounts: Decimal | None) -> Decimal:
-    return sum((amount for amount in amounts if amount is not None), Decimal(0))
-
-
-def _billed(counts: Mapping[str, int], row: PriceRow) -> bool:
+def _is_billed(counts: Mapping[str, int], found: Tariff) -> bool:
     """True unless everything that was used has no price, which is not the same as costing nothing."""
     used = [kind for kind in ("input", "output") if counts.get(kind)]
-    return not used or any(getattr(row, kind) is not None for kind in used)
+    return not used or any(kind in found.weights for kind in used)
 
 
-def _money(amount: Decimal) -> Decimal:
-    return amount.quantize(_PICO_DOLLAR, context=_EXACT)
+def _scaled(price: Decimal | None) -> int:
+    return int((price or Decimal(0)).scaleb(18, context=_EXACT))
+
+
+def _money(amount: int) -> Decimal:
+    """``amount`` of 10^-24 dollars, rounded half to even."""
+    pico, rest = divmod(amount, _PICO_DOLLAR)
+    return Decimal(pico + (2 * rest > _PICO_DOLLAR or (2 * rest == _PICO_DOLLAR and pico % 2 == 1))).scaleb(-_DECIMALS)
+
+
+def _rounded(amount: object) -> Decimal:
+    return Decimal(str(amount)).quantize(_SMALLEST, context=_EXACT)
 
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64
-
-
-def _with_attributes(span: ReadableSpan, attributes: Mapping[str, Any]) -> ReadableSpan:
-    return ReadableSpan(
-        name=span.name,
-        context=span.context,
-        parent=span.parent,
-        resource=span.resource,
-        attributes=attributes,
-        events=span.events,
-        links=span.links,
-        kind=span.kind,
-        status=span.status,
-        start_time=span.start_time,
-        end_time=span.end_time,
-        instrumentation_scope=span.instrumentation_scope,
-    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -12,7 +13,7 @@ from otel_sessions.base.errors import StoreUnavailableError
 from otel_sessions.base.guard import count
 from otel_sessions.base.price import PriceRow
 from otel_sessions.prices.book import LONGEST_NAME, book_version, rows_for
-from otel_sessions.prices.costs import priced
+from otel_sessions.prices.costs import cost_note
 
 AddPrices = Callable[[Sequence[PriceRow], int], object]
 """Takes rows and their version; knows which of them it has already."""
@@ -30,17 +31,20 @@ class PriceRegistry:
         self._names: dict[tuple[str, str], None] = {}
         self._published = 0
 
-    def priced(self, span: ReadableSpan) -> ReadableSpan:
-        """A stage of the delivery chain: ``span`` with its cost; its models are registered with the next batch."""
-        result = priced(span)
-        if result is not span and len(self._names) < _MOST_NAMES:
-            attributes = result.attributes or {}
-            provider = str(attributes.get(names.PROVIDER) or "")
+    def note(self, span: ReadableSpan) -> Mapping[str, Any]:
+        """What ``span`` cost, as attributes; its models are registered with the next batch."""
+        attributes = _copied(span)
+        noted = cost_note(attributes, span.start_time or 0)
+        if noted:
             for key in (names.RESPONSE_MODEL, names.REQUEST_MODEL):
-                model = str(attributes.get(key) or "")
-                if model and max(len(model), len(provider)) <= LONGEST_NAME:
-                    self._names.setdefault((provider, model))
-        return result
+                self._register(str(attributes.get(names.PROVIDER) or ""), str(attributes.get(key) or ""))
+        return noted
+
+    def _register(self, provider: str, model: str) -> None:
+        if (provider, model) in self._names or len(self._names) >= _MOST_NAMES:
+            return
+        if model and max(len(model), len(provider)) <= LONGEST_NAME:
+            self._names[provider, model] = None
 
     def publish(self) -> None:
         """Add the rows of names that are new since the last time. Call it before their spans are inserted.
@@ -60,3 +64,15 @@ class PriceRegistry:
         except Exception:  # noqa: BLE001 - a span without a row in the price book is worth more than no span
             count("error.prices", "otel-sessions: the price book in the store was not completed", exc_info=True)
         self._published = known
+
+
+def note_cost(span: ReadableSpan) -> Mapping[str, Any]:
+    """What ``span`` cost, as attributes."""
+    return cost_note(_copied(span), span.start_time or 0)
+
+
+def _copied(span: ReadableSpan) -> dict[str, Any]:
+    # A copy is one C call; each look-up in the SDK's container is several calls in Python.
+    given = span.attributes
+    copied: dict[str, Any] = given.copy() if given and hasattr(given, "copy") else {}
+    return copied

@@ -18,9 +18,9 @@ reader      queries/*.sql, one method each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -111,9 +111,12 @@ class Store:
         return len(spans)
 
     @staticmethod
-    def encode(spans: Sequence[ReadableSpan]) -> bytes:
-        """``spans`` as :meth:`insert_encoded` takes them; the bytes may be kept and sent by another process."""
-        return rows.encode(spans)
+    def encode(spans: Sequence[ReadableSpan], noted: Sequence[Mapping[str, Any]] = ()) -> bytes:
+        """``spans`` as :meth:`insert_encoded` takes them; the bytes may be kept and sent by another process.
+
+        ``noted`` are attributes that each of them has besides its own.
+        """
+        return rows.encode(spans, noted)
 
     def insert_encoded(self, block: bytes, token: str) -> None:
         """Write what :meth:`encode` made as one batch. The same batch under the same token counts once."""

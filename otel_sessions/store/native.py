@@ -11,6 +11,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain, repeat
 
 from clickhouse_connect.driver import ctypes as driver
 
@@ -31,11 +32,13 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class FlatMaps:
-    """Maps one after the other: ``ends`` says where each ends in ``keys`` and ``values``."""
+    """Maps one after the other: ``runs`` says which keys they have, and how many in a row have the same.
 
-    ends: Sequence[int]
-    keys: Sequence[str]
-    values: Sequence[str]
+    ``values`` are those of all maps, one after the other, as :func:`texts` writes them.
+    """
+
+    runs: Sequence[tuple[tuple[str, ...], int]]
+    values: bytes
 
 
 def block(columns: Iterable[Column], rows: int) -> bytes:
@@ -48,8 +51,8 @@ def block(columns: Iterable[Column], rows: int) -> bytes:
 
 
 def strings(name: str, values: Sequence[str]) -> Column:
-    """A column of type String. Lone surrogates become U+FFFD."""
-    return Column(name, "String", _strings(values))
+    """A column of type String."""
+    return Column(name, "String", texts(values))
 
 
 def low_cardinality(name: str, values: Sequence[str]) -> Column:
@@ -74,7 +77,7 @@ def maps(name: str, values: FlatMaps) -> Column:
 
 def string_arrays(name: str, ends: Sequence[int], values: Sequence[str]) -> Column:
     """A column of type Array(String)."""
-    return Column(name, "Array(String)", _integers("Q", ends) + _strings(values))
+    return Column(name, "Array(String)", _integers("Q", ends) + texts(values))
 
 
 def low_cardinality_arrays(name: str, ends: Sequence[int], values: Sequence[str]) -> Column:
@@ -95,21 +98,30 @@ def map_arrays(name: str, ends: Sequence[int], values: FlatMaps) -> Column:
 
 
 def _maps(values: FlatMaps) -> bytes:
-    return _integers("Q", values.ends) + _low_cardinality(values.keys) + _strings(values.values)
+    lengths = chain.from_iterable(repeat(len(keys), times) for keys, times in values.runs)
+    return _integers("Q", tuple(accumulate(lengths))) + _low_cardinality_runs(values.runs) + values.values
 
 
 def _low_cardinality(values: Sequence[str]) -> bytes:
-    if not values:
+    return _low_cardinality_runs([(values, 1)])
+
+
+def _low_cardinality_runs(runs: Sequence[tuple[Sequence[str], int]]) -> bytes:
+    """Each run is some values and how often all of them are repeated."""
+    dictionary = dict.fromkeys(chain.from_iterable(values for values, _ in runs))
+    if not dictionary:
         return b""
-    dictionary = dict.fromkeys(values)
     positions = {value: position for position, value in enumerate(dictionary)}
     width = (len(dictionary) > 0xFF) + (len(dictionary) > 0xFFFF) + (len(dictionary) > 0xFFFFFFFF)
-    indices = array(_INDEX_CODES[width], map(positions.__getitem__, values))
-    head = array("Q", (_OWN_DICTIONARY | width, len(dictionary)))
-    return b"".join((_bytes(head), _strings(tuple(dictionary)), _bytes(array("Q", (len(values),))), _bytes(indices)))
+    code = _INDEX_CODES[width]
+    indices = b"".join(_bytes(array(code, map(positions.__getitem__, values))) * times for values, times in runs)
+    rows = sum(len(values) * times for values, times in runs)
+    head = _bytes(array("Q", (_OWN_DICTIONARY | width, len(dictionary))))
+    return b"".join((head, texts(tuple(dictionary)), _bytes(array("Q", (rows,))), indices))
 
 
-def _strings(values: Sequence[str]) -> bytes:
+def texts(values: Sequence[str]) -> bytes:
+    """``values`` with their lengths, as they stand in a column of type String. Lone surrogates become U+FFFD."""
     written = bytearray()
     try:
         driver.data_conv.write_str_col(values, False, "utf8", written)

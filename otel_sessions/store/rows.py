@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from itertools import accumulate, chain
+from itertools import accumulate, chain, groupby, repeat, zip_longest
 from typing import Any
 
 import msgspec
@@ -26,6 +26,8 @@ _KINDS = ("Internal", "Server", "Client", "Producer", "Consumer")
 _STATUSES = ("Unset", "Ok", "Error")
 _NO_CONTEXT = SpanContext(0, 0, is_remote=False)
 _encoder = msgspec.json.Encoder()
+_STRING_TUPLES = 256
+_string_tuples: dict[tuple[str, ...], str] = {}
 
 COLUMNS = (
     "Timestamp", "TraceId", "SpanId", "ParentSpanId", "TraceState", "SpanName", "SpanKind", "ServiceName",
@@ -36,11 +38,56 @@ COLUMNS = (
 """The columns of ``otel_traces`` that an insert fills; ClickHouse computes the others."""
 
 
-def encode(spans: Sequence[ReadableSpan]) -> bytes:
-    """The block of ``spans``, in Native format. A span without an end ended when it started."""
-    columns = chain(_ids(spans), _facts(spans), _resources(spans), _scopes(spans), _events(spans), _links(spans))
+def encode(spans: Sequence[ReadableSpan], noted: Sequence[Mapping[str, Any]] = ()) -> bytes:
+    """The block of ``spans``, in Native format. A span without an end ended when it started.
+
+    ``noted``: attributes that each of them has besides its own.
+
+    Rows are grouped by which attributes the spans have: those of one group are turned into text attribute by
+    attribute, which takes a third of the time that one value after the other takes.
+    """
+    groups = _groups(spans, noted)
+    rows = list(chain.from_iterable(group for group, _ in groups.values()))
+    columns = chain(
+        _ids(rows), _facts(rows), _resources(rows), _scopes(rows), _events(rows), _links(rows),
+        [native.maps("SpanAttributes", _grouped(groups))],
+    )  # fmt: skip
     by_name = {column.name: column for column in columns}
-    return native.block([by_name[name] for name in COLUMNS], len(spans))
+    return native.block([by_name[name] for name in COLUMNS], len(rows))
+
+
+_Groups = dict[tuple[str, ...], tuple[list[ReadableSpan], list[Iterable[Any]]]]
+
+
+def _groups(spans: Sequence[ReadableSpan], noted: Sequence[Mapping[str, Any]]) -> _Groups:
+    """Spans, and the values of their attributes, by the names of their attributes."""
+    groups: _Groups = {}
+    for span, more in zip_longest(spans, noted):
+        attributes = _copied(span.attributes)
+        if more:
+            attributes |= more
+        names = tuple(attributes)
+        if names not in groups:
+            groups[names] = ([], [])
+        members, values = groups[names]
+        members.append(span)
+        values.append(attributes.values())
+    return groups
+
+
+def _grouped(groups: _Groups) -> FlatMaps:
+    values: list[str] = []
+    for _, rows in groups.values():
+        values += chain.from_iterable(zip(*map(_column_texts, zip(*rows, strict=True)), strict=True))
+    return FlatMaps([(names, len(rows)) for names, (_, rows) in groups.items()], native.texts(values))
+
+
+def _column_texts(values: Sequence[Any]) -> Iterable[str]:
+    kinds = set(map(type, values))
+    if len(kinds) > 1:
+        return [_TEXT[type(value)](value) for value in values]
+    [kind] = kinds
+    return values if kind is str else map(_TEXT[kind], values)
 
 
 def _ids(spans: Sequence[ReadableSpan]) -> Iterable[Column]:
@@ -64,16 +111,17 @@ def _facts(spans: Sequence[ReadableSpan]) -> Iterable[Column]:
     statuses = [span.status for span in spans]
     yield native.low_cardinality("StatusCode", [_STATUSES[status.status_code.value] for status in statuses])
     yield native.strings("StatusMessage", [status.description or "" for status in statuses])
-    yield native.maps("SpanAttributes", _flat(span.attributes for span in spans))
 
 
 def _resources(spans: Sequence[ReadableSpan]) -> Iterable[Column]:
-    resources = [span.resource for span in spans]
     # A batch has one resource or a few: each is turned into text once.
-    texts = {id(resource): _texts(resource.attributes) for resource in {id(r): r for r in resources}.values()}
-    attributes = [texts[id(resource)] for resource in resources]
-    yield native.low_cardinality("ServiceName", [texts.get("service.name", "") for texts in attributes])
-    yield native.maps("ResourceAttributes", _flat(attributes))
+    runs = [
+        (_texts(resource.attributes), len(list(same))) for resource, same in groupby(span.resource for span in spans)
+    ]
+    services = chain.from_iterable(repeat(texts.get("service.name", ""), times) for texts, times in runs)
+    yield native.low_cardinality("ServiceName", list(services))
+    values = b"".join(native.texts(tuple(texts.values())) * times for texts, times in runs)
+    yield native.maps("ResourceAttributes", FlatMaps([(tuple(texts), times) for texts, times in runs], values))
 
 
 def _scopes(spans: Sequence[ReadableSpan]) -> Iterable[Column]:
@@ -103,21 +151,18 @@ def _links(spans: Sequence[ReadableSpan]) -> Iterable[Column]:
 
 
 def _flat(attributes: Iterable[Mapping[str, Any] | None]) -> FlatMaps:
-    ends: list[int] = []
-    keys: list[str] = []
-    values: list[Any] = []
-    for each in attributes:
-        if each:
-            # copy() of the SDK's containers is one C call; iterating them is a Python call per key.
-            copied: Mapping[str, Any] = each.copy() if hasattr(each, "copy") else each
-            keys += copied
-            values += copied.values()
-        ends.append(len(keys))
-    return FlatMaps(ends, keys, [value if (kind := type(value)) is str else _TEXT[kind](value) for value in values])
+    texts = [_texts(each) for each in attributes]
+    values = tuple(chain.from_iterable(each.values() for each in texts))
+    return FlatMaps([(tuple(each), 1) for each in texts], native.texts(values))
 
 
-def _texts(attributes: Mapping[str, Any]) -> dict[str, str]:
-    return {key: _TEXT[type(value)](value) for key, value in attributes.items()}
+def _texts(attributes: Mapping[str, Any] | None) -> dict[str, str]:
+    return {key: _TEXT[type(value)](value) for key, value in _copied(attributes).items()}
+
+
+def _copied(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    # copy() of the SDK's containers is one C call; iterating them is a Python call per key.
+    return attributes.copy() if attributes and hasattr(attributes, "copy") else dict(attributes or {})
 
 
 def _float_text(value: float) -> str:
@@ -131,6 +176,17 @@ def _float_text(value: float) -> str:
         return format(Decimal(text), "f")
     mantissa, _, exponent = text.partition("e")
     return f"{mantissa}e{exponent[0]}{exponent[1:].lstrip('0')}"
+
+
+def _tuple_text(value: tuple[Any, ...]) -> str:
+    # The same few tuples come all the time: finish reasons.
+    try:
+        return _string_tuples[value]
+    except (KeyError, TypeError):
+        text = _json_text(value)
+    if len(_string_tuples) < _STRING_TUPLES and set(map(type, value)) == {str}:
+        _string_tuples[value] = text
+    return text
 
 
 def _json_text(value: Mapping[str, Any] | Sequence[Any]) -> str:
@@ -176,7 +232,7 @@ _TEXT = _Conversions(
         bool: lambda value: "true" if value else "false",
         int: int.__repr__,
         float: _float_text,
-        tuple: _json_text,
+        tuple: _tuple_text,
         type(None): lambda _: "",
         bytes: lambda value: base64.b64encode(value).decode(),
         bytearray: lambda value: base64.b64encode(value).decode(),

@@ -1,6 +1,6 @@
 -- Which attributes of a span say what, in the order in which they are believed: our own, those that one product writes
 -- on purpose, OpenTelemetry's latest, its former ones, frameworks. Spans that have none beyond the `latest` ones, our own
--- among them, are read the short way. A later file may replace the view; docs/conventions.md is generated from it.
+-- among them, are read the short way. docs/conventions.md is generated from the view.
 CREATE OR REPLACE VIEW attribute_names /*on_cluster*/
 (
     field String COMMENT 'what the attribute says',
@@ -179,4 +179,26 @@ FROM
         ('cost_status', 1, ['otel_sessions.cost.status']),
         ('cost_source', 1, ['otel_sessions.cost.source'])
     ]) AS known
+) AS names;
+
+-- The same as each insert needs it, which asks for a row of arrays and not for a query (one millisecond instead of six):
+-- the attributes, the latest ones first, the number of what each says (its place in the alphabet), and how many are the
+-- latest. A later file that replaces the view puts in a row with a higher version.
+CREATE TABLE IF NOT EXISTS attribute_order /*on_cluster*/
+(
+    version UInt64,
+    attributes Array(String),
+    fields Array(Int8),
+    latest UInt64
+)
+ENGINE = /*replicated*/ReplacingMergeTree(version)
+ORDER BY tuple();
+
+INSERT INTO attribute_order
+SELECT 1, groupArray(names.attribute), groupArray(toInt8(names.number)), countIf(names.is_latest)
+FROM
+(
+    SELECT *, dense_rank() OVER (ORDER BY field) AS number
+    FROM attribute_names
+    ORDER BY is_latest DESC, field, position
 ) AS names;

@@ -70,7 +70,15 @@ CREATE TABLE IF NOT EXISTS otel_traces /*on_cluster*/
         '',
         concat('/', trim(TRAILING '/' FROM substringUTF8(
             arrayStringConcat(
-                arraySlice(extractAll(replaceAll(SpanAttributes['session.path'], '%2f', '%2F'), '([^/]{1,128})[^/]*'), 1, 32),
+                arraySlice(
+                    -- Cutting first: one pattern that counts to 128 in each segment takes ten times as long.
+                    extractAll(
+                        replaceRegexpAll(replaceAll(SpanAttributes['session.path'], '%2f', '%2F'), '([^/]{128})[^/]+', '\\1'),
+                        '[^/]+'
+                    ),
+                    1,
+                    32
+                ),
                 '/'
             ),
             1,

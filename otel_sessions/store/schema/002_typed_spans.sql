@@ -18,20 +18,28 @@ CREATE TABLE IF NOT EXISTS found_spans /*on_cluster*/
     has_failed Bool,
     event_at DateTime64(9),
     is_latest Bool,
-    pairs Array(Tuple(String, String))
+    said Map(Enum8(
+        'aggregated' = 1, 'audio_input' = 2, 'audio_output' = 3, 'batch' = 4, 'billable' = 5, 'cache_write' = 6,
+        'cache_write_1h' = 7, 'cached' = 8, 'cached_audio_input' = 9, 'cached_image_input' = 10, 'conversation' = 11,
+        'cost' = 12, 'cost_json' = 13, 'cost_source' = 14, 'cost_status' = 15, 'currency' = 16, 'error_type' = 17,
+        'finish' = 18, 'first_chunk_at' = 19, 'http_status' = 20, 'image_input' = 21, 'image_output' = 22, 'input' =
+        23, 'input_cost' = 24, 'kind' = 25, 'kind_ai_sdk' = 26, 'log' = 27, 'log_seconds' = 28, 'not_llm' = 29,
+        'output' = 30, 'output_cost' = 31, 'path' = 32, 'provider' = 33, 'reasoning' = 34, 'request_model' = 35,
+        'response_end' = 36, 'response_id' = 37, 'response_json' = 38, 'response_model' = 39, 'server_address' = 40,
+        'service_tier' = 41, 'session' = 42, 'session_name' = 43, 'speed' = 44, 'step' = 45, 'streamed' = 46,
+        'superseded_by' = 47, 'total' = 48, 'ttft_milliseconds' = 49, 'ttft_seconds' = 50, 'usage_json' = 51, 'user' =
+        52, 'video_input' = 53, 'video_output' = 54, 'web_search' = 55
+    ), String)
 )
 ENGINE = Null;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS found_spans_mv /*on_cluster*/ TO found_spans AS
 WITH
-    (
-        SELECT (groupArray(names.attribute), groupArray(names.field), countIf(names.is_latest))
-        FROM (SELECT * FROM attribute_names ORDER BY is_latest DESC, field, position) AS names
-    ) AS known
+    (SELECT (attributes, fields, latest) FROM attribute_order ORDER BY version DESC LIMIT 1) AS known
 SELECT
     * EXCEPT (found),
     empty(found) OR found[-1].1 <= known.3 AS is_latest,
-    arrayMap(each -> (known.2[each.1], each.2), found) AS pairs
+    arrayMap(each -> (known.2[each.1], each.2), found) AS said
 FROM
 (
     SELECT
@@ -83,7 +91,18 @@ CREATE TABLE IF NOT EXISTS read_spans /*on_cluster*/
     is_billable Bool,
     suppressed LowCardinality(String),
     superseded_by String,
-    llm Map(String, String)
+    llm Map(Enum8(
+        'aggregated' = 1, 'audio_input' = 2, 'audio_output' = 3, 'batch' = 4, 'billable' = 5, 'cache_write' = 6,
+        'cache_write_1h' = 7, 'cached' = 8, 'cached_audio_input' = 9, 'cached_image_input' = 10, 'conversation' = 11,
+        'cost' = 12, 'cost_json' = 13, 'cost_source' = 14, 'cost_status' = 15, 'currency' = 16, 'error_type' = 17,
+        'finish' = 18, 'first_chunk_at' = 19, 'http_status' = 20, 'image_input' = 21, 'image_output' = 22, 'input' =
+        23, 'input_cost' = 24, 'kind' = 25, 'kind_ai_sdk' = 26, 'log' = 27, 'log_seconds' = 28, 'not_llm' = 29,
+        'output' = 30, 'output_cost' = 31, 'path' = 32, 'provider' = 33, 'reasoning' = 34, 'request_model' = 35,
+        'response_end' = 36, 'response_id' = 37, 'response_json' = 38, 'response_model' = 39, 'server_address' = 40,
+        'service_tier' = 41, 'session' = 42, 'session_name' = 43, 'speed' = 44, 'step' = 45, 'streamed' = 46,
+        'superseded_by' = 47, 'total' = 48, 'ttft_milliseconds' = 49, 'ttft_seconds' = 50, 'usage_json' = 51, 'user' =
+        52, 'video_input' = 53, 'video_output' = 54, 'web_search' = 55
+    ), String)
 )
 ENGINE = Null;
 
@@ -124,33 +143,13 @@ FROM
         -- session to be part of one: whether it does count is settled when its trace is known.
         scope = 'otel_sessions' AND session_id != '' AS is_certain,
         said['error_type'] AS error_type
-    FROM
-    (
-        SELECT *, CAST(pairs, 'Map(String, String)') AS said
-        FROM found_spans
-        WHERE is_latest
-    )
+    FROM found_spans
+    WHERE is_latest
 )
 WHERE session_id != '' OR is_llm OR has_usage;
 
 -- The long way: all others.
-CREATE TABLE IF NOT EXISTS other_spans /*on_cluster*/
-(
-    session_id String,
-    path String,
-    trace_id String,
-    span_id String,
-    parent_span_id String,
-    starts DateTime64(9),
-    ns UInt64,
-    service LowCardinality(String),
-    scope LowCardinality(String),
-    has_failed Bool,
-    event_at DateTime64(9),
-    is_latest Bool,
-    pairs Array(Tuple(String, String))
-)
-ENGINE = Null;
+CREATE TABLE IF NOT EXISTS other_spans /*on_cluster*/ AS found_spans ENGINE = Null;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS other_spans_mv /*on_cluster*/ TO other_spans AS
 SELECT *
@@ -256,7 +255,7 @@ FROM
                 FROM
                 (
                     SELECT
-                        * EXCEPT (pairs),
+                        * EXCEPT (said),
                         -- What stands in JSON is believed last. Of a usage object the numbers beside each other are exclusive
                         -- buckets, unless its total says otherwise; OpenAI's nested details are parts.
                         arrayConcat(
@@ -297,7 +296,11 @@ FROM
                                 )
                             )))
                         ) AS pairs
-                    FROM other_spans AS others
+                    FROM
+                    (
+                        SELECT * EXCEPT (said), CAST(said, 'Array(Tuple(String, String))') AS pairs
+                        FROM other_spans
+                    ) AS others
                 )
             )
         )

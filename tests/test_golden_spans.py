@@ -151,9 +151,8 @@ _COLUMNS = (
 
 
 def read(store: Store, spans: list[dict[str, Any]]) -> Calls:
-    """The calls of a run, once its spans have been settled. They arrive in two batches, in no good order."""
-    for half in (spans[::2], spans[1::2]):
-        store.insert([written(span) for span in half], uuid.uuid4().hex)
+    """The calls of a run, once its spans have been settled."""
+    store.insert([written(span) for span in spans], uuid.uuid4().hex)
     traces = ", ".join(sorted({f"'{span['trace']}'" for span in spans}))
     calls: Calls = {}
     for row in (

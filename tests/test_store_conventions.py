@@ -343,3 +343,14 @@ def test_our_own_spans_take_the_short_way(store: Store) -> None:
     known = {name for (name,) in store.reader().query("SELECT attribute FROM attribute_names").rows}
     assert known & set(attributes) <= latest
     assert len(known) > 150
+
+
+def test_the_numbers_of_fields_are_their_places_in_the_alphabet(store: Store) -> None:
+    """What the columns name is what attribute_names lists, in its order: the insert tells the fields apart by number."""
+    fields = [name for (name,) in store.reader().query("SELECT DISTINCT field FROM attribute_names ORDER BY field").rows]
+    types = store.reader().query(
+        "SELECT type FROM system.columns WHERE database = currentDatabase() AND type LIKE 'Map(Enum8(%'"
+    )
+    numbered = [list(re.findall(r"'(\w+)' = (\d+)", kind)) for (kind,) in types.rows]
+    assert numbered
+    assert all(each == [(name, str(place)) for place, name in enumerate(fields, 1)] for each in numbered)

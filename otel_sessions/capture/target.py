@@ -203,6 +203,7 @@ class Targets:
         )  # fmt: skip
 
     def _host(self, host: str, port: int) -> _Host:
+        host = host.removesuffix(".")  # a name that is not to be looked up below the local domain
         addresses = (f"{host}:{port}", host)
         known = next((suffix for suffix in (*_suffixes(host), f":{port}") if suffix in _PROVIDERS), None)
         listed = next((address for address in addresses if address in self._llm), None)

@@ -345,9 +345,51 @@ def test_our_own_spans_take_the_short_way(store: Store) -> None:
     assert len(known) > 150
 
 
+def sums(store: Store, session: str) -> tuple[Any, ...]:
+    """Calls, cost and its status, which the views over sessions and over steps have to agree on."""
+    asked = "SELECT calls, cost_usd, cost_status FROM {} WHERE session_id = '{}'"
+    [of_session] = store.reader().query(asked.format("sessions", session)).rows
+    [of_step] = store.reader().query(asked.format("session_steps", session) + " AND path = '/'").rows
+    assert of_session == of_step
+    return of_session
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"gen_ai.operation.name": "moderation"}, "complete"),
+        ({"error.type": "httpx2.ConnectError"}, "complete"),
+        ({"error.type": "httpx.PoolTimeout"}, "complete"),
+        ({"error.type": "429", "http.response.status_code": 429}, "complete"),
+        ({"error.type": "httpx2.ReadTimeout"}, "partial"),
+        ({"otel_sessions.response.end": "closed", "http.response.status_code": 200}, "partial"),
+    ],
+)
+def test_what_is_not_billed_is_not_missing(store: Store, more: dict[str, Any], expected: str) -> None:
+    """Moderations, calls that were refused or never arrived cost nothing; one that was cut off may have cost something."""
+    session = uuid.uuid4().hex
+    shared = {"session.id": session, "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o"}
+    paid = {**shared, "gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 5, "gen_ai.usage.cost": 0.5}
+    free = {**shared, "gen_ai.operation.name": "chat", **more}
+    scope = InstrumentationScope("otel_sessions")
+    store.insert([span(1, paid, scope=scope), span(2, free, scope=scope)], session)
+    assert sums(store, session) == (2, Decimal("0.5"), expected)
+    alone = uuid.uuid4().hex
+    store.insert([span(3, {**free, "session.id": alone}, scope=scope)], alone)
+    assert sums(store, alone) == ((1, Decimal(0), "complete") if expected == "complete" else (1, None, "unknown"))
+
+
+def test_a_session_id_that_was_scrubbed_is_none(store: Store) -> None:
+    """Logfire writes one text instead of all session ids; the next attribute that names a session counts."""
+    scrubbed = {"session.id": "[Scrubbed due to 'session']", "gen_ai.conversation.id": uuid.uuid4().hex}
+    assert read(store, {**OTEL, **scrubbed}, "session_id") == (scrubbed["gen_ai.conversation.id"],)
+
+
 def test_the_numbers_of_fields_are_their_places_in_the_alphabet(store: Store) -> None:
     """What the columns name is what attribute_names lists, in its order: the insert tells the fields apart by number."""
-    fields = [name for (name,) in store.reader().query("SELECT DISTINCT field FROM attribute_names ORDER BY field").rows]
+    fields = [
+        name for (name,) in store.reader().query("SELECT DISTINCT field FROM attribute_names ORDER BY field").rows
+    ]
     types = store.reader().query(
         "SELECT type FROM system.columns WHERE database = currentDatabase() AND type LIKE 'Map(Enum8(%'"
     )

@@ -25,7 +25,7 @@ FROM
     SELECT
         o.session_id AS old_session_id,
         o.reason = '' AS was_counted,
-        (o.session_id, toString(o.reason), o.superseded_by) != (decided.session_id, toString(decided.reason), decided.superseded_by) AS has_changed,
+        (o.session_id, o.path, toString(o.reason), o.superseded_by) != (decided.session_id, decided.path, toString(decided.reason), decided.superseded_by) AS has_changed,
         decided.trace_id AS trace_id,
         decided.span_id AS span_id,
         decided.session_id AS session_id,
@@ -36,7 +36,7 @@ FROM
     FROM call_decisions AS decided
     INNER JOIN
     (
-        SELECT trace_id, span_id, session_id, reason, superseded_by
+        SELECT trace_id, span_id, session_id, path, reason, superseded_by
         FROM open_calls FINAL
         WHERE trace_id IN (SELECT trace_id FROM awaited)
     ) AS o ON o.trace_id = decided.trace_id AND o.span_id = decided.span_id

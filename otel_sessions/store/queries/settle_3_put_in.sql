@@ -3,7 +3,7 @@ INSERT INTO typed_spans
 (
     session_id, session_name, path, user_id, started_at, ended_at, duration_ns, service, provider, model, is_billable, is_correction,
     counted_calls, counted_errors, counted_ns, counted_input_tokens, counted_cached_tokens, counted_cache_write_tokens,
-    counted_output_tokens, counted_reasoning_tokens, counted_cost_usd, costed_calls, unpriced_calls, no_usage_calls, refused_calls,
+    counted_output_tokens, counted_reasoning_tokens, counted_cost_usd, costed_calls, unpriced_calls, no_usage_calls, unbilled_calls,
     unpriced_input_tokens, unpriced_output_tokens
 )
 SELECT
@@ -31,7 +31,7 @@ SELECT
     toUInt64(c.cost_usd IS NOT NULL) AS costed_calls,
     toUInt64(c.cost_status = 'unpriced') AS unpriced_calls,
     toUInt64(c.cost_status = 'no_usage') AS no_usage_calls,
-    toUInt64(c.cost_status = 'no_usage' AND c.http_status >= 400) AS refused_calls,
+    toUInt64(c.cost_source = 'not billed') AS unbilled_calls,
     toUInt64(if(c.cost_status = 'unpriced', ifNull(c.input_tokens, 0), 0)) AS unpriced_input_tokens,
     toUInt64(if(c.cost_status = 'unpriced', ifNull(c.output_tokens, 0), 0)) AS unpriced_output_tokens
 FROM open_calls AS c FINAL

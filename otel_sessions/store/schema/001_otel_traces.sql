@@ -39,10 +39,11 @@ CREATE TABLE IF NOT EXISTS otel_traces /*on_cluster*/
     SessionId String MATERIALIZED substringUTF8(
         replaceRegexpAll(
             if(
-                SpanAttributes['session.id'] != '',
+                SpanAttributes['session.id'] != '' AND NOT startsWith(SpanAttributes['session.id'], '[Scrubbed due to '),
                 SpanAttributes['session.id'],
-                -- The first of these that is there; attribute_names has the same, and a test compares them.
-                trim(BOTH '"' FROM arraySort(arrayFilter(found -> found.1 > 0 AND found.2 != '', arrayMap(
+                -- The first of these that is there; attribute_names has the same, and a test compares them. Logfire scrubs
+                -- what has `session` in its name, unless it is told not to.
+                trim(BOTH '"' FROM arraySort(arrayFilter(found -> found.1 > 0 AND found.2 != '' AND NOT startsWith(found.2, '[Scrubbed due to '), arrayMap(
                     (name, value) -> (transform(name, [
                         'session.id', 'langfuse.session.id', 'langfuse.trace.metadata.langfuse_session_id',
                         'langfuse.observation.metadata.langfuse_session_id',

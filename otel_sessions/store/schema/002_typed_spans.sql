@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS found_spans /*on_cluster*/
     scope LowCardinality(String),
     has_failed Bool,
     event_at DateTime64(9),
+    exception String,
     is_latest Bool,
     said Map(Enum8(
         'aggregated' = 1, 'audio_input' = 2, 'audio_output' = 3, 'batch' = 4, 'billable' = 5, 'cache_write' = 6,
@@ -37,8 +38,8 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS found_spans_mv /*on_cluster*/ TO found_sp
 WITH
     (SELECT (attributes, fields, latest) FROM attribute_order ORDER BY version DESC LIMIT 1) AS known
 SELECT
-    * EXCEPT (found),
-    empty(found) OR found[-1].1 <= known.3 AS is_latest,
+    * EXCEPT (found, says_operation),
+    (empty(found) OR found[-1].1 <= known.3) AND (scope = 'otel_sessions' OR NOT says_operation) AS is_latest,
     arrayMap(each -> (known.2[each.1], each.2), found) AS said
 FROM
 (
@@ -55,6 +56,8 @@ FROM
         spans.ScopeName AS scope,
         spans.StatusCode = 'Error' AS has_failed,
         spans.`Events.Timestamp`[arrayFirstIndex(name -> name IN ('First Token Stream Event', 'gen_ai.content.completion.chunk'), spans.`Events.Name`)] AS event_at,
+        mapContains(spans.SpanAttributes, 'gen_ai.operation.name') AS says_operation,
+        if(empty(spans.`Events.Name`), '', spans.`Events.Attributes`[indexOf(spans.`Events.Name`, 'exception')]['exception.type']) AS exception,
         arraySort(arrayFilter(
             each -> each.1 > 0 AND each.2 != '',
             arrayMap(
@@ -106,7 +109,7 @@ CREATE TABLE IF NOT EXISTS read_spans /*on_cluster*/
 )
 ENGINE = Null;
 
--- The short way: our own spans, and those of any instrumentation that writes OpenTelemetry's latest names alone.
+-- The short way: our own spans, and all that are no LLM calls.
 CREATE MATERIALIZED VIEW IF NOT EXISTS latest_spans_mv /*on_cluster*/ TO read_spans AS
 SELECT
     session_id,
@@ -184,21 +187,29 @@ SELECT
         arrayConcat(
             arrayFilter(pair -> pair.2 != '', [
                 ('provider', provider),
+                ('request_model', if(startsWith(said['request_model'], '"'), trim(BOTH '"' FROM said['request_model']), '')),
+                ('response_model', if(startsWith(said['response_model'], '"'), trim(BOTH '"' FROM said['response_model']), '')),
                 ('streamed', lower(said['streamed'])),
                 ('finish', replaceAll(if(startsWith(said['finish'], '"'), said['finish'], ''), '"', '')),
                 ('ttft_seconds', multiIf(
                     said['ttft_milliseconds'] != '', toString(toFloat64OrZero(said['ttft_milliseconds']) / 1000),
+                    -- Strands writes milliseconds as seconds.
+                    toFloat64OrZero(said['ttft_seconds']) * 1e9 > ns, toString(toFloat64OrZero(said['ttft_seconds']) / 1000),
                     first_chunk > starts, toString((toUnixTimestamp64Nano(first_chunk) - toUnixTimestamp64Nano(starts)) / 1e9),
                     ''
                 )),
                 ('input', full_input),
+                -- Gemini counts what it thinks apart from the output; the total says how much that was.
+                ('output', if(startsWith(provider, 'gcp.') AND said['reasoning'] = '' AND total_tokens > input_tokens + output_tokens, toString(total_tokens - input_tokens), '')),
                 ('cost', multiIf(
                     lower(said['currency']) NOT IN ('', 'usd') OR startsWith(said['cost'], '-'), 'unknown',
+                    -- Nobody works for nothing: who says so has no price.
+                    scope != 'otel_sessions' AND has_usage AND toFloat64OrNull(said['cost']) = 0, 'unknown',
                     said['cost'] = '' AND said['input_cost'] != '', toString(toDecimal128OrZero(said['input_cost'], 12) + toDecimal128OrZero(said['output_cost'], 12)),
                     ''
                 ))
             ]),
-            pairs
+            arrayFilter(pair -> pair.1 != 'provider', pairs)
         ),
         'Map(String, String)'
     ) AS llm
@@ -209,16 +220,16 @@ FROM
         operation_name IN ('chat', 'text_completion', 'generate_content', 'embeddings', 'rerank', 'moderation') AND said['step'] != 'true' AS is_llm,
         said['billable'] = 'false' AS is_marked,
         scope = 'otel_sessions' AND session_id != '' AS is_certain,
-        said['error_type'] AS error_type,
+        if(said['error_type'] = '' AND has_failed, exception, said['error_type']) AS error_type,
         if(said['first_chunk_at'] = '', event_at, parseDateTime64BestEffortOrZero(replaceAll(said['first_chunk_at'], '"', ''), 9, 'UTC')) AS first_chunk,
         transform(
-            replaceRegexpOne(lower(said['provider']), '\\.(chat|completions?|responses|messages|embedding|textembedding|image|speech|transcription)$', ''),
-            ['az.ai.openai', 'azure', 'azure-openai', 'azure_openai', 'az.ai.inference', 'vertex_ai', 'vertexai', 'google.vertex', 'google_vertexai', 'gemini', 'google', 'google_genai', 'google.generative-ai', 'googleai', 'xai', 'x-ai', 'mistral', 'mistralai', 'aws', 'bedrock', 'aws_bedrock', 'amazon-bedrock', 'amazon_bedrock', 'watsonx', 'togetherai', 'together_ai', 'fireworks_ai', 'moonshot', 'moonshotai'],
-            ['azure.ai.openai', 'azure.ai.openai', 'azure.ai.openai', 'azure.ai.openai', 'azure.ai.inference', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'x_ai', 'x_ai', 'mistral_ai', 'mistral_ai', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'ibm.watsonx.ai', 'together', 'together', 'fireworks', 'moonshot_ai', 'moonshot_ai']
+            replaceRegexpOne(lower(trim(BOTH '"' FROM said['provider'])), '\\.(chat|completions?|responses|messages|embedding|textembedding|image|speech|transcription)$', ''),
+            ['az.ai.openai', 'azure', 'azure-openai', 'azure_openai', 'az.ai.inference', 'vertex_ai', 'vertexai', 'google.vertex', 'google_vertexai', 'gemini', 'google', 'google_genai', 'google.generative-ai', 'googleai', 'gcp.gen_ai', 'xai', 'x-ai', 'mistral', 'mistralai', 'aws', 'bedrock', 'aws_bedrock', 'amazon-bedrock', 'amazon_bedrock', 'watsonx', 'togetherai', 'together_ai', 'fireworks_ai', 'moonshot', 'moonshotai', 'langchain', 'strands-agents'],
+            ['azure.ai.openai', 'azure.ai.openai', 'azure.ai.openai', 'azure.ai.openai', 'azure.ai.inference', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'x_ai', 'x_ai', 'mistral_ai', 'mistral_ai', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'ibm.watsonx.ai', 'together', 'together', 'fireworks', 'moonshot_ai', 'moonshot_ai', '', '']
         ) AS provider,
         -- Raw Anthropic numbers leave the cache out of the input; everybody else has it in.
         if(
-            cache_tokens > 0 AND (cache_tokens > input_tokens OR total_tokens = input_tokens + output_tokens + cache_tokens),
+            cache_tokens > 0 AND (cache_tokens > input_tokens AND scope != 'otel_sessions' OR total_tokens = input_tokens + output_tokens + cache_tokens),
             toString(input_tokens + cache_tokens),
             ''
         ) AS full_input
@@ -272,14 +283,15 @@ FROM
                                     arrayMap(
                                         buckets -> arrayMap(
                                             pattern -> arraySum(bucket -> if(match(bucket.1, pattern), least(bucket.2, 1000000000001), 0), buckets),
-                                            ['input|prompt|cache', 'output|completion', '^total', 'cache(d|_read)|^.read', 'cache_(creation|write)', 'reasoning|^.thought', '^(input|prompt)(_tokens)?$', '^(output|completion)(_tokens)?$']
+                                            ['input|prompt|cache', 'output|completion', '^total', 'cache(d|_read)|^.read', 'cache_(creation|write)|^.written', 'reasoning|^.thought', '^(input|prompt)(_tokens)?$', '^(output|completion)(_tokens)?$']
                                         ),
                                         arrayMap(
                                             json -> arrayConcat(
                                                 JSONExtractKeysAndValues(json, 'UInt64'),
                                                 [
-                                                    ('+read', JSONExtractUInt(json, 'prompt_tokens_details', 'cached_tokens') + JSONExtractUInt(json, 'input_tokens_details', 'cached_tokens')),
-                                                    ('+thought', JSONExtractUInt(json, 'completion_tokens_details', 'reasoning_tokens') + JSONExtractUInt(json, 'output_tokens_details', 'reasoning_tokens'))
+                                                    ('+read', JSONExtractUInt(json, 'prompt_tokens_details', 'cached_tokens') + JSONExtractUInt(json, 'input_tokens_details', 'cached_tokens') + JSONExtractUInt(json, 'input_token_details', 'cache_read')),
+                                                    ('+written', JSONExtractUInt(json, 'input_token_details', 'cache_creation')),
+                                                    ('+thought', JSONExtractUInt(json, 'completion_tokens_details', 'reasoning_tokens') + JSONExtractUInt(json, 'output_tokens_details', 'reasoning_tokens') + JSONExtractUInt(json, 'output_token_details', 'reasoning'))
                                                 ]
                                             ),
                                             arrayMap(pair -> pair.2, arrayFilter(pair -> pair.1 = 'usage_json', others.pairs))
@@ -370,7 +382,7 @@ CREATE TABLE IF NOT EXISTS typed_spans /*on_cluster*/
     costed_calls UInt64,
     unpriced_calls UInt64,
     no_usage_calls UInt64,
-    refused_calls UInt64,
+    unbilled_calls UInt64,
     unpriced_input_tokens UInt64,
     unpriced_output_tokens UInt64
 )

@@ -1,6 +1,6 @@
 -- One row per session (after merging; read it with FINAL). Start and end cover everything in the session, the sums
--- its billable calls. Names: the latest one given. A call that the provider refused (HTTP 4xx, 5xx) and that carries
--- no usage is not missing from the cost.
+-- its billable calls. Names: the latest one given. A call that is not billed (refused, never arrived, a moderation) is
+-- not missing from the cost.
 CREATE TABLE IF NOT EXISTS session_rollup /*on_cluster*/
 (
     session_id String CODEC(ZSTD(1)),
@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS session_rollup /*on_cluster*/
     costed_calls SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
     unpriced_calls SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
     no_usage_calls SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
-    refused_calls SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
+    unbilled_calls SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
     latency_state AggregateFunction(quantiles(0.5, 0.95), Float32) CODEC(ZSTD(1)),
     INDEX idx_started_at started_at TYPE minmax GRANULARITY 1,
     INDEX idx_ended_at ended_at TYPE minmax GRANULARITY 1
@@ -56,7 +56,7 @@ SELECT
     sum(s.costed_calls) AS costed_calls,
     sum(s.unpriced_calls) AS unpriced_calls,
     sum(s.no_usage_calls) AS no_usage_calls,
-    sum(s.refused_calls) AS refused_calls,
+    sum(s.unbilled_calls) AS unbilled_calls,
     quantilesStateIf(0.5, 0.95)(toFloat32(s.duration_ns / 1e9), s.is_billable) AS latency_state
 FROM typed_spans AS s
 WHERE s.session_id != ''

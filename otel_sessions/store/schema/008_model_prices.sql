@@ -63,9 +63,9 @@ ORDER BY (provider, model, service_tier, origin, valid_from, time_from, tier_sta
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS typed_spans_mv /*on_cluster*/ TO typed_spans AS
 SELECT
-    * EXCEPT (is_known, is_provided, given_cost, given_source, book_source, book_id),
+    * EXCEPT (is_known, is_free, is_provided, given_cost, given_source, book_source, book_id),
     multiIf(NOT is_llm, '', is_provided, 'provided', cost_usd IS NOT NULL, 'priced', is_known, 'unpriced', 'no_usage') AS cost_status,
-    multiIf(is_provided OR book_id = 0, given_source, cost_usd IS NULL, '', book_source) AS cost_source,
+    multiIf(is_free, 'not billed', is_provided OR book_id = 0, given_source, cost_usd IS NULL, '', book_source) AS cost_source,
     false AS is_correction,
     toUInt64(is_billable) AS counted_calls,
     toUInt64(is_billable AND status = 'error') AS counted_errors,
@@ -81,7 +81,7 @@ SELECT
     if(cost_usd IS NULL AND is_known, counted_input_tokens, 0) AS unpriced_input_tokens,
     if(cost_usd IS NULL AND is_known, counted_output_tokens, 0) AS unpriced_output_tokens,
     toUInt64(is_billable AND cost_usd IS NULL AND NOT is_known) AS no_usage_calls,
-    toUInt64(is_billable AND cost_usd IS NULL AND NOT is_known AND http_status >= 400) AS refused_calls
+    toUInt64(is_billable AND is_free) AS unbilled_calls
 FROM
 (
     SELECT
@@ -151,7 +151,12 @@ FROM
             toDecimal128OrNull(llm['cost'], 12) AS given_cost,
             llm['cost_source'] AS given_source,
             given_cost IS NOT NULL AND llm['cost_status'] != 'priced' AS is_provided,
-            input_tokens IS NOT NULL OR output_tokens IS NOT NULL AS is_known
+            input_tokens IS NOT NULL OR output_tokens IS NOT NULL AS is_known,
+            -- Refused by the provider, never arrived there, or a moderation: of no usage, and of no cost.
+            is_llm AND NOT is_known AND given_cost IS NULL AND (
+                http_status >= 400 OR operation = 'moderation'
+                OR http_status = 0 AND match(error_type, '(ConnectError|ConnectTimeout|PoolTimeout|UnsupportedProtocol)$')
+            ) AS is_free
         FROM read_spans
     ) AS typed
     LEFT ANY JOIN

@@ -23,7 +23,7 @@ CREATE OR REPLACE VIEW session_calls /*on_cluster*/
     total_tokens Nullable(UInt64) COMMENT 'input_tokens + output_tokens; NULL if both are unknown',
     cost_usd Nullable(Decimal(38, 12)) COMMENT 'US dollars; NULL if unknown',
     cost_status LowCardinality(String) COMMENT 'provided (the response or span carried it), priced (from the price book), unpriced (usage known, no price), no_usage (tokens unknown)',
-    cost_source LowCardinality(String) COMMENT 'which price book, or which field, the cost came from',
+    cost_source LowCardinality(String) COMMENT 'which price book, or which field, the cost came from; not billed: the provider refused the call, never got it, or moderates for nothing',
     status LowCardinality(String) COMMENT 'ok or error',
     error_type LowCardinality(String) COMMENT 'error.type: exception class or HTTP status; empty if none',
     http_status UInt16 COMMENT 'HTTP status of the response; 0 if there was none',

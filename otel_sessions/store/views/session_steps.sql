@@ -42,20 +42,15 @@ SELECT
     p.own[3] / 1e9 AS own_llm_seconds,
     p.own[4] AS own_input_tokens,
     p.own[5] AS own_output_tokens,
-    if(p.own[6] > 0 OR p.own[1] = 0, p.own_cost, NULL) AS own_cost_usd,
+    if(p.own[6] > 0 OR p.own[8] = p.own[1], p.own_cost, NULL) AS own_cost_usd,
     p.own[7] AS own_unpriced_calls,
     p.totals[1] AS calls,
     p.totals[2] AS errors,
     p.totals[3] / 1e9 AS llm_seconds,
     p.totals[4] AS input_tokens,
     p.totals[5] AS output_tokens,
-    if(p.totals[6] > 0 OR p.totals[1] = 0, p.cost, NULL) AS cost_usd,
-    multiIf(
-        p.totals[1] = 0, 'complete',
-        p.totals[6] = 0, 'unknown',
-        p.totals[6] + p.totals[8] < p.totals[1], 'partial',
-        'complete'
-    ) AS cost_status,
+    if(p.totals[6] > 0 OR p.totals[8] = p.totals[1], p.cost, NULL) AS cost_usd,
+    multiIf(p.totals[6] + p.totals[8] = p.totals[1], 'complete', p.totals[6] = 0, 'unknown', 'partial') AS cost_status,
     p.totals[7] AS unpriced_calls,
     p.totals[9] AS spans
 FROM
@@ -87,7 +82,7 @@ FROM
             c.path AS at,
             c.started_at AS starts,
             c.duration_ns AS duration_ns,
-            [1, c.status = 'error', c.duration_ns, ifNull(c.input_tokens, 0), ifNull(c.output_tokens, 0), c.cost_usd IS NOT NULL, c.cost_status = 'unpriced', c.cost_status = 'no_usage' AND c.http_status >= 400, 0] AS counts,
+            [1, c.status = 'error', c.duration_ns, ifNull(c.input_tokens, 0), ifNull(c.output_tokens, 0), c.cost_usd IS NOT NULL, c.cost_status = 'unpriced', c.cost_source = 'not billed', 0] AS counts,
             ifNull(c.cost_usd, 0) AS cost
         FROM llm_calls AS c
         WHERE c.session_id != ''

@@ -25,8 +25,10 @@ def cutting(most: int = MAX_VALUE) -> Stage:
 
 def cut_span(span: ReadableSpan, most: int) -> ReadableSpan:
     """``span`` itself if nothing in it is too long, which costs no copy; else a copy with the values cut."""
-    # Each of these properties makes a new object whenever it is asked.
-    given, given_events, given_links = span.attributes, span.events, span.links
+    # Each of these properties makes a new object whenever it is asked, of events and links in Python; most spans have none.
+    given = span.attributes
+    given_events = span.events if span._events else ()  # noqa: SLF001
+    given_links = span.links if span._links else ()  # noqa: SLF001
     attributes = _cut_attributes(given, most)
     events = [_cut_event(event, most) for event in given_events] if given_events else ()
     links = [_cut_link(link, most) for link in given_links] if given_links else ()

@@ -197,7 +197,9 @@ def _is_ambiguous(counts: Mapping[str, int], found: Tariff) -> bool:
 def _is_billed(counts: Mapping[str, int], found: Tariff) -> bool:
     """True unless everything that was used has no price, which is not the same as costing nothing."""
     sent, answered = counts.get("input"), counts.get("output")
-    return not (sent or answered) or bool(sent and "input" in found.weights or answered and "output" in found.weights)
+    return not (sent or answered) or bool(
+        (sent and "input" in found.weights) or (answered and "output" in found.weights)
+    )
 
 
 def _scaled(price: Decimal | None) -> int:

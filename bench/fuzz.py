@@ -24,7 +24,7 @@ from zlib import crc32
 from otel_sessions.capture.body import Body
 from otel_sessions.capture.exchange import _merged
 from otel_sessions.capture.formats import ENDPOINTS
-from otel_sessions.capture.formats.wire import Answer
+from otel_sessions.capture.formats.wire import Answer, Endpoint
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "prompt_tokens_details": {"cached_tokens": 1}}
 DOCUMENTS: tuple[Any, ...] = (
@@ -105,7 +105,24 @@ def check(body: bytes) -> None:
         answer = Answer()
         for part in whole:
             endpoint.read(part, answer)
+        for usage in answer.usages:
+            endpoint.usual(bytes(usage))
         endpoint.usage(_merged(answer.usages or answer.spare)[0])
+        if endpoint.telling is not None:
+            by_what_tells(endpoint, body)
+
+
+def by_what_tells(endpoint: Endpoint, body: bytes) -> None:
+    """Read ``body`` as a stream is read once model and id are known: only the events that say more."""
+    answer = Answer()
+
+    def read(part: bytes) -> bool:
+        endpoint.read(part, answer)
+        return answer.model is not None
+
+    reader = Body(read, endpoint.telling)
+    reader.add(body)
+    reader.end()
 
 
 def mutate(seeds: tuple[bytes, ...], chance: random.Random) -> bytes:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import Link
 
 Stage = Callable[[ReadableSpan], ReadableSpan]
 Note = Callable[[ReadableSpan], Mapping[str, Any]]
@@ -81,14 +82,21 @@ def with_more(span: ReadableSpan, more: Mapping[str, Any]) -> ReadableSpan:
     # copy() of the SDK's container is one C call; iterating it is a Python call per key.
     given = span.attributes
     attributes: dict[str, Any] = given.copy() if given and hasattr(given, "copy") else {}
+    return remade(span, {**attributes, **more}, span.events, span.links)
+
+
+def remade(
+    span: ReadableSpan, attributes: Mapping[str, Any] | None, events: Sequence[Event], links: Sequence[Link]
+) -> ReadableSpan:
+    """A copy of ``span`` that has these attributes, events and links instead of its own."""
     return ReadableSpan(
         name=span.name,
         context=span.context,
         parent=span.parent,
         resource=span.resource,
-        attributes={**attributes, **more},
-        events=span.events,
-        links=span.links,
+        attributes=attributes,
+        events=events,
+        links=links,
         kind=span.kind,
         status=span.status,
         start_time=span.start_time,

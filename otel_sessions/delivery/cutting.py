@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link
 
 from otel_sessions.base.guard import count
-from otel_sessions.delivery.batch import Stage
+from otel_sessions.delivery.batch import Stage, remade
 
 MAX_VALUE = 1_048_576
 """Longest attribute value in characters (bytes: in bytes; arrays and maps: all their texts together)."""
@@ -35,20 +35,7 @@ def cut_span(span: ReadableSpan, most: int) -> ReadableSpan:
     if attributes is given and _same(events, given_events) and _same(links, given_links):
         return span
     count("attribute.cut", "otel-sessions: attribute values longer than %d characters are cut", most)
-    return ReadableSpan(
-        name=span.name,
-        context=span.context,
-        parent=span.parent,
-        resource=span.resource,
-        attributes=attributes,
-        events=events,
-        links=links,
-        kind=span.kind,
-        status=span.status,
-        start_time=span.start_time,
-        end_time=span.end_time,
-        instrumentation_scope=span.instrumentation_scope,
-    )
+    return remade(span, attributes, events, links)
 
 
 def _same(new: Sequence[Any], old: Sequence[Any]) -> bool:

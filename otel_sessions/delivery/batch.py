@@ -9,6 +9,8 @@ from typing import Any, Self
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link
 
+from otel_sessions.base.values import copied
+
 Stage = Callable[[ReadableSpan], ReadableSpan]
 Note = Callable[[ReadableSpan], Mapping[str, Any]]
 """Says which attributes a span gets on its way, none or some."""
@@ -79,10 +81,7 @@ class Batch:
 
 def with_more(span: ReadableSpan, more: Mapping[str, Any]) -> ReadableSpan:
     """A copy of ``span`` that has the attributes ``more``, too."""
-    # copy() of the SDK's container is one C call; iterating it is a Python call per key.
-    given = span.attributes
-    attributes: dict[str, Any] = given.copy() if given and hasattr(given, "copy") else {}
-    return remade(span, {**attributes, **more}, span.events, span.links)
+    return remade(span, {**copied(span.attributes), **more}, span.events, span.links)
 
 
 def remade(

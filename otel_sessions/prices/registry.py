@@ -12,6 +12,7 @@ from otel_sessions.base import names
 from otel_sessions.base.errors import StoreUnavailableError
 from otel_sessions.base.guard import count
 from otel_sessions.base.price import PriceRow
+from otel_sessions.base.values import copied
 from otel_sessions.prices.book import LONGEST_NAME, book_version, rows_for
 from otel_sessions.prices.costs import cost_note
 
@@ -33,7 +34,7 @@ class PriceRegistry:
 
     def note(self, span: ReadableSpan) -> Mapping[str, Any]:
         """What ``span`` cost, as attributes; its models are registered with the next batch."""
-        attributes = _copied(span)
+        attributes = copied(span.attributes)
         noted = cost_note(attributes, span.start_time or 0)
         if noted:
             for key in (names.RESPONSE_MODEL, names.REQUEST_MODEL):
@@ -68,11 +69,4 @@ class PriceRegistry:
 
 def note_cost(span: ReadableSpan) -> Mapping[str, Any]:
     """What ``span`` cost, as attributes."""
-    return cost_note(_copied(span), span.start_time or 0)
-
-
-def _copied(span: ReadableSpan) -> dict[str, Any]:
-    # A copy is one C call; each look-up in the SDK's container is several calls in Python.
-    given = span.attributes
-    copied: dict[str, Any] = given.copy() if given and hasattr(given, "copy") else {}
-    return copied
+    return cost_note(copied(span.attributes), span.start_time or 0)

@@ -19,6 +19,7 @@ import msgspec
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanContext
 
+from otel_sessions.base.values import copied
 from otel_sessions.store import native
 from otel_sessions.store.native import Column, FlatMaps
 
@@ -63,7 +64,7 @@ def _groups(spans: Sequence[ReadableSpan], noted: Sequence[Mapping[str, Any]]) -
     """Spans, and the values of their attributes, by the names of their attributes."""
     groups: _Groups = {}
     for span, more in zip_longest(spans, noted):
-        attributes = _copied(span.attributes)
+        attributes = copied(span.attributes)
         if more:
             attributes |= more
         names = tuple(attributes)
@@ -157,12 +158,7 @@ def _flat(attributes: Iterable[Mapping[str, Any] | None]) -> FlatMaps:
 
 
 def _texts(attributes: Mapping[str, Any] | None) -> dict[str, str]:
-    return {key: _TEXT[type(value)](value) for key, value in _copied(attributes).items()}
-
-
-def _copied(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
-    # copy() of the SDK's containers is one C call; iterating them is a Python call per key.
-    return attributes.copy() if attributes and hasattr(attributes, "copy") else dict(attributes or {})
+    return {key: _TEXT[type(value)](value) for key, value in copied(attributes).items()}
 
 
 def _float_text(value: float) -> str:

@@ -214,6 +214,28 @@ def test_a_session_anywhere_in_the_trace_is_the_last_resort(store: Store) -> Non
     assert rows(store, "SELECT session_id, session_source, path FROM llm_calls") == [("s1", "trace", "/")]
 
 
+LATE_PARENT = (
+    [span(1, {"session.id": "s1"}, seconds=9), other(3, session="", path="", parent=2, start=2)],
+    [span(2, {"session.id": "s1", "session.path": "/triage"}, parent=1, start=1, seconds=5)],
+)
+
+
+def check_moved(store: Store) -> None:
+    """The call is at the path of the step that arrived after it, in every table."""
+    assert rows(store, "SELECT session_id, session_source, path FROM llm_calls") == [("s1", "parent", "/triage")]
+    assert rows(store, "SELECT path, own_calls FROM session_steps ORDER BY path") == [("/", 0), ("/triage", 1)]
+    assert rows(store, "SELECT path, calls FROM path_templates ORDER BY path") == [("/", 1), ("/triage", 1)]
+    assert rows(store, TOTALS) == [(1, 100, 10)]
+
+
+def test_a_step_that_arrives_after_its_call_gives_it_its_path(store: Store) -> None:
+    """Also where the session was known before, from elsewhere in the trace."""
+    for batch in LATE_PARENT:
+        insert(store, *batch)
+        store.settle()
+    check_moved(store)
+
+
 def test_settling_again_changes_nothing(store: Store) -> None:
     """What is settled stays, also when spans are delivered again and when another process settles."""
     insert(store, *NESTED)
@@ -225,24 +247,34 @@ def test_settling_again_changes_nothing(store: Store) -> None:
         assert rows(another, TOTALS) == [(1, 100, 10)]
 
 
-def test_a_round_that_was_cut_short_is_finished(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("steps", "moved"), [(3, False), *((steps, True) for steps in range(7))])
+def test_a_round_that_was_cut_short_is_finished(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
+    moved: bool,  # noqa: FBT001
+) -> None:
     """Whichever step was the last one to succeed, the next run brings the same result."""
-    insert(store, NESTED[2])
-    rows(store, TOTALS)
+    first, second = LATE_PARENT if moved else (NESTED[2:], NESTED[:2])
+    insert(store, *first)
+    store.settle()
     settling = store._settling
     settling._settled_at = float("inf")  # not after an insert
-    insert(store, *NESTED[:2])
+    insert(store, *second)
     done: list[str] = []
     step = settling._step
 
-    def fail_after_three(name: str, number: int) -> None:
-        if len(done) == 3:
+    def fail_after(name: str, number: int) -> None:
+        if len(done) == steps:
             raise RuntimeError
         step(name, number)
         done.append(name)
 
-    monkeypatch.setattr(settling, "_step", fail_after_three)
+    monkeypatch.setattr(settling, "_step", fail_after)
     with pytest.raises(RuntimeError):
         settling.settle()
     monkeypatch.undo()
-    check(store, 1, {"1": "wrapper", "2": "wrapper"})
+    if moved:
+        check_moved(store)
+    else:
+        check(store, 1, {"1": "wrapper", "2": "wrapper"})

@@ -14,6 +14,7 @@ SELECT
     d.trace_id AS trace_id,
     d.span_id AS span_id,
     if(d.has_changed, d.old_session_id, c.session_id) AS old_session_id,
+    if(d.has_changed, d.old_path, c.path) AS old_path,
     d.was_counted OR NOT d.has_changed AS was_counted,
     if(d.has_changed, d.session_id, c.session_id) AS session_id,
     d.session_source AS session_source,
@@ -24,6 +25,7 @@ FROM
 (
     SELECT
         o.session_id AS old_session_id,
+        o.path AS old_path,
         o.reason = '' AS was_counted,
         (o.session_id, o.path, toString(o.reason), o.superseded_by) != (decided.session_id, decided.path, toString(decided.reason), decided.superseded_by) AS has_changed,
         decided.trace_id AS trace_id,
@@ -43,9 +45,9 @@ FROM
 ) AS d
 LEFT JOIN
 (
-    SELECT trace_id, span_id, session_id, true AS is_there
+    SELECT trace_id, span_id, session_id, path, true AS is_there
     FROM llm_calls
     WHERE trace_id IN (SELECT trace_id FROM awaited)
 ) AS c ON NOT d.has_changed AND c.trace_id = d.trace_id AND c.span_id = d.span_id
-WHERE d.has_changed OR (c.is_there AND (d.reason != '' OR c.session_id != d.session_id))
+WHERE d.has_changed OR (c.is_there AND (d.reason != '' OR (c.session_id, c.path) != (d.session_id, d.path)))
 LIMIT 1 BY trace_id, span_id

@@ -35,8 +35,8 @@ SELECT
     toUInt64(-toInt64(if(c.cost_status = 'unpriced', ifNull(c.input_tokens, 0), 0))) AS unpriced_input_tokens,
     toUInt64(-toInt64(if(c.cost_status = 'unpriced', ifNull(c.output_tokens, 0), 0))) AS unpriced_output_tokens
 FROM llm_calls AS c
-INNER JOIN settling AS s ON s.old_session_id = c.session_id AND s.trace_id = c.trace_id AND s.span_id = c.span_id
-WHERE s.round = {round:UInt64} AND s.was_counted AND (s.reason != '' OR s.session_id != s.old_session_id)
+INNER JOIN settling AS s ON s.old_session_id = c.session_id AND s.old_path = c.path AND s.trace_id = c.trace_id AND s.span_id = c.span_id
+WHERE s.round = {round:UInt64} AND s.was_counted AND (s.reason != '' OR (s.session_id, s.path) != (s.old_session_id, s.old_path))
     AND c.session_id IN (SELECT old_session_id FROM settling WHERE round = {round:UInt64})
 ORDER BY c.session_id, c.started_at, c.trace_id, c.span_id
 SETTINGS max_threads = 1

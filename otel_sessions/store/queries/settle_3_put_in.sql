@@ -1,4 +1,4 @@
--- Adds to the rollups what counts in another session than it did, or did not count before.
+-- Adds to the rollups what counts in another session, or at another path, than it did, or did not count before.
 INSERT INTO typed_spans
 (
     session_id, session_name, path, user_id, started_at, ended_at, duration_ns, service, provider, model, is_billable, is_correction,
@@ -36,6 +36,6 @@ SELECT
     toUInt64(if(c.cost_status = 'unpriced', ifNull(c.output_tokens, 0), 0)) AS unpriced_output_tokens
 FROM open_calls AS c FINAL
 INNER JOIN settling AS s ON s.trace_id = c.trace_id AND s.span_id = c.span_id
-WHERE s.round = {round:UInt64} AND s.reason = '' AND (NOT s.was_counted OR s.session_id != s.old_session_id)
+WHERE s.round = {round:UInt64} AND s.reason = '' AND (NOT s.was_counted OR (s.session_id, s.path) != (s.old_session_id, s.old_path))
 ORDER BY s.session_id, c.started_at, c.trace_id, c.span_id
 SETTINGS max_threads = 1

@@ -1,4 +1,4 @@
--- Calls that count in another session than they did, or did not count before.
+-- Calls that count in another session, or at another path, than they did, or did not count before.
 INSERT INTO llm_calls
 (
     session_id,
@@ -75,4 +75,4 @@ SELECT
     c.cost_source
 FROM open_calls AS c FINAL
 INNER JOIN settling AS s ON s.trace_id = c.trace_id AND s.span_id = c.span_id
-WHERE s.round = {round:UInt64} AND s.reason = '' AND (NOT s.was_counted OR s.session_id != s.old_session_id)
+WHERE s.round = {round:UInt64} AND s.reason = '' AND (NOT s.was_counted OR (s.session_id, s.path) != (s.old_session_id, s.old_path))

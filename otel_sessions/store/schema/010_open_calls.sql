@@ -98,6 +98,7 @@ CREATE TABLE IF NOT EXISTS settling /*on_cluster*/
     trace_id String,
     span_id String,
     old_session_id String,
+    old_path String,
     was_counted Bool,
     session_id String,
     session_source String,

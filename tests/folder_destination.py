@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from otel_sessions.delivery import Delivery, Limits, SpoolPlace, spool_place
 DSN = "http://folder:8123/otel"
 
 
-def encode(spans: Sequence[ReadableSpan], _noted: Sequence[Mapping[str, Any]] = ()) -> bytes:
+def encode(spans: Sequence[ReadableSpan], _attributes: object = None) -> bytes:
     """A line per span."""
     return "".join(json.dumps(span.name) + "\n" for span in spans).encode()
 

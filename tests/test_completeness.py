@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from recorded_spans import span
 
 from otel_sessions.base import names
 from otel_sessions.delivery import Delivery, Limits, numbering
-from otel_sessions.delivery.batch import with_more
 from otel_sessions.delivery.numbering import Numbering
 from otel_sessions.processor import SessionSpanProcessor
 from otel_sessions.sessions import session, step
@@ -101,14 +100,21 @@ def test_spans_that_came_twice_are_counted(store: Store) -> None:
     """A batch under two tokens, as an exporter without tokens would send it, shows as duplicates."""
     numbers = Numbering("p")
     spans = [span(number, {names.SESSION_ID: "s"}) for number in range(1, 4)]
-    block = Store.encode([with_more(one, numbers.number(one)) for one in spans])
+    block = Store.encode(spans, [numbered(numbers, one) for one in spans])
     for token in "ab":
         store.insert_encoded(block, token)
     assert completeness(store) == [("s", 3, 3, 0, 3, False, False)]
 
 
-def marks(noted: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(noted.get(name) for name in (names.PROCESS, names.SEQUENCE, names.END))
+def numbered(numbers: Numbering, one: ReadableSpan) -> dict[str, Any]:
+    attributes = dict(one.attributes or {})
+    assert numbers.number(one, attributes) is one
+    return attributes
+
+
+def marks(numbers: Numbering, one: ReadableSpan) -> tuple[Any, ...]:
+    found = numbered(numbers, one)
+    return tuple(found.get(name) for name in (names.PROCESS, names.SEQUENCE, names.END))
 
 
 def test_each_session_is_numbered_for_itself() -> None:
@@ -117,7 +123,7 @@ def test_each_session_is_numbered_for_itself() -> None:
     a, b = {names.SESSION_ID: "a"}, {names.SESSION_ID: "b"}
     end = {**a, names.SESSION_PATH: "/", names.STEP: True}
     spans = [span(1, a), span(2, b), span(3, a), span(4, {**end, names.SESSION_PATH: "/x"}), span(5, end), span(6)]
-    assert [marks(numbers.number(one)) for one in spans] == [
+    assert [marks(numbers, one) for one in spans] == [
         ("p", 1, None),
         ("p", 1, None),
         ("p", 2, None),
@@ -125,14 +131,14 @@ def test_each_session_is_numbered_for_itself() -> None:
         ("p", 4, True),
         (None, None, None),
     ]
-    assert numbers.number(spans[5]) == {}
+    assert numbered(numbers, spans[5]) == {}
 
 
 def test_after_drops_of_unknown_sessions_no_end_is_certain() -> None:
     """When it cannot be known whose spans were lost, no session is called complete any more."""
     numbers = Numbering("p")
     numbers.doubt()
-    assert marks(numbers.number(span(1, {names.SESSION_ID: "a", names.SESSION_PATH: "/", names.STEP: True}))) == (
+    assert marks(numbers, span(1, {names.SESSION_ID: "a", names.SESSION_PATH: "/", names.STEP: True})) == (
         "p",
         1,
         None,
@@ -143,5 +149,5 @@ def test_numbers_are_never_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """With more sessions than it remembers the process goes on under another name."""
     monkeypatch.setattr(numbering, "_MAX_SESSIONS", 2)
     numbers = Numbering("p")
-    found = [marks(numbers.number(span(1, {names.SESSION_ID: name})))[:2] for name in ("a", "b", "a", "c", "a")]
+    found = [marks(numbers, span(1, {names.SESSION_ID: name}))[:2] for name in ("a", "b", "a", "c", "a")]
     assert found == [("p", 1), ("p", 1), ("p", 2), ("p.1", 1), ("p.1", 1)]

@@ -142,12 +142,12 @@ def test_shutdown_counts_what_it_could_not_deliver(destination: Destination) -> 
 
 
 def test_a_failing_stage_costs_the_stage_and_not_the_span(destination: Destination) -> None:
-    """When a stage or a note raises, the span is delivered as it was."""
+    """When a stage raises, the span is delivered as it was."""
 
-    def broken(span: ReadableSpan) -> NoReturn:
+    def broken(span: ReadableSpan, attributes: object) -> NoReturn:
         raise ValueError(span.name)
 
-    delivery = Delivery("here", destination.send, stages=(broken,), notes=(broken,), limits=Limits(1000, 10, 0.01))
+    delivery = Delivery("here", destination.send, stages=(broken,), limits=Limits(1000, 10, 0.01))
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(delivery)
     provider.get_tracer("tests").start_span("kept").end()

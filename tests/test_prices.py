@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base import names
-from otel_sessions.prices import cost_of, note_cost
+from otel_sessions.prices import add_cost, cost_of
 
 AT = int(datetime(2026, 11, 20, tzinfo=UTC).timestamp() * 1e9)
 
@@ -28,6 +28,13 @@ def call(**changed: Any) -> dict[str, Any]:
         names.OUTPUT_TOKENS: 10,
     }
     return {key: value for key, value in {**attributes, **changed}.items() if value is not None}
+
+
+def priced(attributes: dict[str, Any]) -> dict[str, Any]:
+    """``attributes`` after the stage."""
+    span, found = ReadableSpan("x", attributes=attributes, start_time=AT, end_time=AT + 5), dict(attributes)
+    assert add_cost(span, found) is span
+    return found
 
 
 def test_cached_input_is_part_of_the_input_and_has_its_own_price() -> None:
@@ -86,14 +93,13 @@ def test_the_service_tier_of_the_response_counts() -> None:
 )
 def test_only_billable_llm_calls_are_priced(attributes: dict[str, Any]) -> None:
     """Tool spans, HTTP spans and the second description of an exchange stay as they are."""
-    span = ReadableSpan("x", attributes=attributes)
-    assert note_cost(span) == {}
+    assert priced(attributes) == attributes
 
 
 def test_an_llm_call_gets_its_cost_with_status_and_source() -> None:
     """Pricing adds cost, status and source, nothing else."""
-    added = note_cost(ReadableSpan("chat gpt-4o", attributes=call(), start_time=AT, end_time=AT + 5))
-    assert added.keys() == {names.COST, names.COST_STATUS, names.COST_SOURCE}
+    added = priced(call())
+    assert added.keys() - call().keys() == {names.COST, names.COST_STATUS, names.COST_SOURCE}
     assert added[names.COST] == 0.0021
 
 

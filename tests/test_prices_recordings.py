@@ -93,7 +93,7 @@ def _in_sql(spans: list[ReadableSpan]) -> dict[str, Decimal | None]:
         store.migrate()
         registry = PriceRegistry(store.add_prices)
         for span in spans:
-            registry.note(span)
+            registry.price(span, dict(span.attributes or {}))
         registry.publish()
         # Without the cost that Python put on them: the database has to find it.
         store.insert(spans, "batch")

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
 from recorded_spans import SECOND, START, call, span
 
 from otel_sessions.base import names
@@ -158,13 +159,17 @@ def test_rows_are_added_once_and_replaced_on_request(book: Store) -> None:
     assert found == [("", Decimal(2))]
 
 
+def price(registry: PriceRegistry, one: ReadableSpan) -> None:
+    registry.price(one, dict(one.attributes or {}))
+
+
 def test_the_registry_brings_each_model_once() -> None:
     """Both names of a call, with the first batch that has them; a second publication is empty."""
     added: list[list[str]] = []
     registry = PriceRegistry(lambda rows, version: added.append(sorted({row.model for row in rows})))
     for _ in range(2):
-        assert registry.note(call())
-        registry.note(span(2, {"gen_ai.operation.name": "execute_tool"}))
+        price(registry, call())
+        price(registry, span(2, {"gen_ai.operation.name": "execute_tool"}))
         registry.publish()
     assert added == [["gpt-4o", "gpt-4o-2024-08-06"]]
 
@@ -172,7 +177,7 @@ def test_the_registry_brings_each_model_once() -> None:
 def test_names_that_someone_makes_up_are_not_kept() -> None:
     """A name of a megabyte is no model; the registry forgets it at once."""
     registry = PriceRegistry(lambda rows, version: pytest.fail("nothing to add"))
-    registry.note(call(more={names.RESPONSE_MODEL: "x" * 2**20, names.REQUEST_MODEL: None}))
+    price(registry, call(more={names.RESPONSE_MODEL: "x" * 2**20, names.REQUEST_MODEL: None}))
     registry.publish()
     assert registry._names == {}
 
@@ -188,7 +193,7 @@ def test_a_store_that_is_away_is_asked_again() -> None:
             raise answer
 
     registry = PriceRegistry(add)
-    registry.note(call())
+    price(registry, call())
     with pytest.raises(StoreUnavailableError):
         registry.publish()
     before = counters().get("error.prices", 0)

@@ -24,7 +24,7 @@ delivery   the stages as one span processor
 metrics    the accounts as OpenTelemetry metrics
 """
 
-from otel_sessions.delivery.batch import Confirm, Encode, Limits, Note, Send, Stage
+from otel_sessions.delivery.batch import Confirm, Encode, Limits, Send, Stage
 from otel_sessions.delivery.cutting import MAX_VALUE, cutting
 from otel_sessions.delivery.delivery import Delivery, push
 from otel_sessions.delivery.spool import DeadBatch, Spool, SpoolPlace, SpoolStatus, spool_place
@@ -36,7 +36,6 @@ __all__ = [
     "Delivery",
     "Encode",
     "Limits",
-    "Note",
     "Send",
     "Spool",
     "SpoolPlace",

@@ -9,13 +9,12 @@ from typing import Any, Self
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link
 
-from otel_sessions.base.values import copied
-
-Stage = Callable[[ReadableSpan], ReadableSpan]
-Note = Callable[[ReadableSpan], Mapping[str, Any]]
-"""Says which attributes a span gets on its way, none or some."""
-Encode = Callable[[Sequence[ReadableSpan], Sequence[Mapping[str, Any]]], Any]
-"""Spans, and the attributes that were noted on each, as a body, bytes or a list, that may be joined: one encoding after another is the encoding of both."""
+Attributes = dict[str, Any]
+"""All that a span says of itself, and what it was given on its way."""
+Stage = Callable[[ReadableSpan, Attributes], ReadableSpan]
+"""Gets a span and its attributes, which it may change; returns the span, or a copy where more than these has to change."""
+Encode = Callable[[Sequence[ReadableSpan], Sequence[Attributes]], Any]
+"""Spans, and the attributes of each, as a body, bytes or a list, that may be joined: one encoding after another is the encoding of both."""
 Send = Callable[[Any, str], object]
 """Takes the body of a batch (spans, or bytes where the delivery encodes) and its token.
 
@@ -46,7 +45,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How spans become a batch: the stages each passes, what is noted on it, the encoding, the limits.
+    """How spans become a batch: the stages each passes, the encoding, the limits.
 
     ``numbered`` spans say which of their session and process they are.
     """
@@ -54,7 +53,6 @@ class Recipe:
     limits: Limits
     encode: Encode
     stages: tuple[Stage, ...] = ()
-    notes: tuple[Note, ...] = ()
     numbered: bool = False
 
 
@@ -77,11 +75,6 @@ class Batch:
     def tried(self, now: float) -> Self:
         """The batch after one more attempt."""
         return replace(self, attempts=self.attempts + 1, attempted_at=now)
-
-
-def with_more(span: ReadableSpan, more: Mapping[str, Any]) -> ReadableSpan:
-    """A copy of ``span`` that has the attributes ``more``, too."""
-    return remade(span, {**copied(span.attributes), **more}, span.events, span.links)
 
 
 def remade(

@@ -6,13 +6,14 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base.guard import count
-from otel_sessions.delivery.batch import Batch, Recipe, join
+from otel_sessions.base.values import copied
+from otel_sessions.delivery.batch import Attributes, Batch, Recipe, join
 from otel_sessions.delivery.intake import LOOSE
 from otel_sessions.delivery.ledger import MEMORY, Ledger
 from otel_sessions.delivery.numbering import Numbering
@@ -23,7 +24,7 @@ GROUP = 512
 """Spans that are encoded together. Small: between the queue and the encoding spans are objects, which the garbage
 collector visits, and encoding keeps the interpreter."""
 _YIELD_EVERY = 8
-Noted = tuple[ReadableSpan, Mapping[str, Any]]
+Described = tuple[ReadableSpan, Attributes]
 
 
 class Batcher:
@@ -42,7 +43,7 @@ class Batcher:
         self._instance = uuid.uuid4().hex
         numbering = Numbering(self._instance) if recipe.numbered else None
         self._numbering = numbering
-        self._notes = (*recipe.notes, numbering.number) if numbering else recipe.notes
+        self._stages = (*recipe.stages, numbering.number) if numbering else recipe.stages
         self.group = min(GROUP, recipe.limits.batch_size)
         self._bodies: list[Any] = []
         self._spans = 0
@@ -126,7 +127,7 @@ class Batcher:
             self._bodies, self._spans = [], 0
             self._ready()
 
-    def _prepared_politely(self, group: Sequence[Waiting]) -> list[Noted]:
+    def _prepared_politely(self, group: Sequence[Waiting]) -> list[Described]:
         done = []
         courteous_until = time.monotonic() + self._tick / 4
         for number, waiting in enumerate(group):
@@ -138,28 +139,16 @@ class Batcher:
                 time.sleep(0)
         return done
 
-    def _prepared(self, span: ReadableSpan) -> Noted:
-        span = self._staged(span)
-        return span, self._noted(span)
-
-    def _staged(self, span: ReadableSpan) -> ReadableSpan:
-        for stage in self._recipe.stages:
+    def _prepared(self, span: ReadableSpan) -> Described:
+        attributes = copied(span.attributes)
+        for stage in self._stages:
             try:
-                span = stage(span)
-            except Exception:  # noqa: BLE001 - a span that is too long is worth more than no span
-                _say_failed()
-        return span
+                span = stage(span, attributes)
+            except Exception:  # noqa: BLE001 - a span that is too long, or without its price, is worth more than no span
+                count("error.stage", "otel-sessions: a stage failed for a span", exc_info=True)
+        return span, attributes
 
-    def _noted(self, span: ReadableSpan) -> Mapping[str, Any]:
-        noted: dict[str, Any] = {}
-        for note in self._notes:
-            try:
-                noted |= note(span)
-            except Exception:  # noqa: BLE001 - a span without its price is worth more than no span
-                _say_failed()
-        return noted
-
-    def _encoded(self, spans: Sequence[Noted]) -> Iterator[tuple[int, Any]]:
+    def _encoded(self, spans: Sequence[Described]) -> Iterator[tuple[int, Any]]:
         body = None
         try:
             body = self._recipe.encode(*zip(*spans, strict=True))
@@ -196,7 +185,3 @@ class Batcher:
                 newly,
                 self._limits.queue_size,
             )
-
-
-def _say_failed() -> None:
-    count("error.stage", "otel-sessions: a stage failed for a span", exc_info=True)

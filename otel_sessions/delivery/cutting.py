@@ -10,7 +10,8 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link
 
 from otel_sessions.base.guard import count
-from otel_sessions.delivery.batch import Stage, remade
+from otel_sessions.base.values import copied
+from otel_sessions.delivery.batch import Attributes, Stage, remade
 
 MAX_VALUE = 1_048_576
 """Longest attribute value in characters (bytes: in bytes; arrays and maps: all their texts together)."""
@@ -23,23 +24,22 @@ def cutting(most: int = MAX_VALUE) -> Stage:
     return partial(cut_span, most=most)
 
 
-def cut_span(span: ReadableSpan, most: int) -> ReadableSpan:
-    """``span`` itself if nothing in it is too long, which costs no copy; else a copy with the values cut."""
-    # Each of these properties makes a new object whenever it is asked, of events and links in Python; most spans have none.
-    given = span.attributes
-    given_events = span.events if span._events else ()  # noqa: SLF001
-    given_links = span.links if span._links else ()  # noqa: SLF001
-    attributes = _cut_attributes(given, most)
-    events = [_cut_event(event, most) for event in given_events] if given_events else ()
-    links = [_cut_link(link, most) for link in given_links] if given_links else ()
-    if attributes is given and _same(events, given_events) and _same(links, given_links):
-        return span
-    count("attribute.cut", "otel-sessions: attribute values longer than %d characters are cut", most)
-    return remade(span, attributes, events, links)
+def cut_span(span: ReadableSpan, attributes: Attributes, most: int) -> ReadableSpan:
+    """Cut ``attributes``; return ``span``, or a copy of it if something in its events or links had to be cut."""
+    long = _too_long(attributes, most)
+    attributes |= {key: _cut(attributes[key], most) for key in long}
+    cut = _cut_parts(span, attributes, most) if span._events or span._links else span  # noqa: SLF001 - properties that copy
+    if long or cut is not span:
+        count("attribute.cut", "otel-sessions: attribute values longer than %d characters are cut", most)
+    return cut
 
 
-def _same(new: Sequence[Any], old: Sequence[Any]) -> bool:
-    return all(a is b for a, b in zip(new, old, strict=True))
+def _cut_parts(span: ReadableSpan, attributes: Attributes, most: int) -> ReadableSpan:
+    given_events, given_links = span.events, span.links
+    events = [_cut_event(event, most) for event in given_events]
+    links = [_cut_link(link, most) for link in given_links]
+    pairs = zip((*events, *links), (*given_events, *given_links), strict=True)
+    return span if all(new is old for new, old in pairs) else remade(span, attributes, events, links)
 
 
 def _cut_event(event: Event, most: int) -> Event:
@@ -54,23 +54,23 @@ def _cut_link(link: Link, most: int) -> Link:
     return link if attributes is given else Link(link.context, attributes)
 
 
-def _cut_attributes(attributes: Mapping[str, Any] | None, most: int) -> Mapping[str, Any] | None:
-    if not attributes:
-        return attributes
-    # copy() of the SDK's containers is one C call; iterating them is a Python call per key.
-    copied: dict[str, Any] = attributes.copy() if hasattr(attributes, "copy") else dict(attributes)
-    long = [
+def _cut_attributes(given: Mapping[str, Any] | None, most: int) -> Mapping[str, Any] | None:
+    """``given`` itself if nothing in it is too long."""
+    attributes = copied(given)
+    long = _too_long(attributes, most)
+    return attributes | {key: _cut(attributes[key], most) for key in long} if long else given
+
+
+def _too_long(attributes: Attributes, most: int) -> list[str]:
+    return [
         key
-        for key, value in copied.items()
+        for key, value in attributes.items()
         if (
             len(value) > most
             if value.__class__ is str
             else value.__class__ not in _FIXED and _length(value, most) > most
         )
     ]
-    if not long:
-        return attributes
-    return copied | {key: _cut(copied[key], most) for key in long}
 
 
 def _length(value: Any, most: int) -> int:

@@ -6,9 +6,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
@@ -16,7 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.guard import count, guarded, logger
 from otel_sessions.base.values import FlushResult
-from otel_sessions.delivery.batch import Confirm, Destination, Encode, Limits, Note, Recipe, Send, Stage, with_more
+from otel_sessions.delivery.batch import Attributes, Confirm, Destination, Encode, Limits, Recipe, Send, Stage, remade
 from otel_sessions.delivery.batcher import Batcher
 from otel_sessions.delivery.intake import Intake
 from otel_sessions.delivery.ledger import Ledger
@@ -57,7 +56,6 @@ class Delivery(SpanProcessor):
         send: Send,
         *,
         stages: tuple[Stage, ...] = (),
-        notes: tuple[Note, ...] = (),
         limits: Limits | None = None,
         encode: Encode | None = None,
         spool: SpoolPlace | None = None,
@@ -67,7 +65,7 @@ class Delivery(SpanProcessor):
         if spool is not None and encode is None:
             raise ValueError("a spool keeps bytes: give encode")
         self._limits = limits or Limits()
-        self._recipe = Recipe(self._limits, encode or _pack_all, stages, notes, numbered)
+        self._recipe = Recipe(self._limits, encode or _pack_all, stages, numbered)
         self._destination = Destination(destination, send if encode else _unpacking(send), confirm)
         self._place = spool
         self._closed = False
@@ -259,8 +257,8 @@ def push(
     return ledger.result()
 
 
-def _pack_all(spans: Sequence[ReadableSpan], noted: Sequence[Mapping[str, Any]]) -> list[Waiting]:
-    return [pack(with_more(span, more) if more else span) for span, more in zip(spans, noted, strict=True)]
+def _pack_all(spans: Sequence[ReadableSpan], attributes: Sequence[Attributes]) -> list[Waiting]:
+    return [pack(remade(span, each, span.events, span.links)) for span, each in zip(spans, attributes, strict=True)]
 
 
 def _unpacking(send: Send) -> Send:

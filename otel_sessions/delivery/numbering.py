@@ -6,12 +6,11 @@ with a session, is the end marker; only step spans follow it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base import names
 from otel_sessions.base.paths import ROOT
+from otel_sessions.delivery.batch import Attributes
 
 _MAX_SESSIONS = 65_536
 
@@ -29,17 +28,15 @@ class Numbering:
         self._last: dict[str, int] = {}
         self._is_sure = True
 
-    def number(self, span: ReadableSpan) -> Mapping[str, str | int | bool]:
-        """Process and number of ``span``, as attributes; none if it belongs to no session."""
-        attributes = span.attributes or {}
+    def number(self, span: ReadableSpan, attributes: Attributes) -> ReadableSpan:
+        """The stage that adds process and number; neither if ``span`` belongs to no session."""
         session = attributes.get(names.SESSION_ID)
-        if not isinstance(session, str):
-            return {}
-        number = self._next(session, 1)
-        noted: dict[str, str | int | bool] = {names.PROCESS: self._name, names.SEQUENCE: number}
-        if self._is_sure and attributes.get(names.STEP) is True and attributes.get(names.SESSION_PATH) == ROOT:
-            noted[names.END] = True
-        return noted
+        if isinstance(session, str):
+            attributes[names.SEQUENCE] = self._next(session, 1)
+            attributes[names.PROCESS] = self._name
+            if self._is_sure and attributes.get(names.STEP) is True and attributes.get(names.SESSION_PATH) == ROOT:
+                attributes[names.END] = True
+        return span
 
     def skip(self, session: str, spans: int) -> None:
         """So many spans of ``session`` were dropped before they could be numbered."""

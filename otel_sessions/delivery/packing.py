@@ -7,13 +7,15 @@ it runs: 20,000 spans in the queue made it stop the host for 300 ms. Bytes are n
 from __future__ import annotations
 
 import marshal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+
+from otel_sessions.base.values import copied
 
 Waiting = ReadableSpan | bytes
 """A span, or what :func:`pack` made of it."""
@@ -37,9 +39,9 @@ def pack(span: ReadableSpan) -> Waiting:
             _context(span.parent),
             id(span.resource),
             _scope(span.instrumentation_scope),
-            _attributes(span.attributes),
-            [(event.name, event.timestamp, _attributes(event.attributes)) for event in span.events],
-            [(_context(link.context), _attributes(link.attributes)) for link in span.links],
+            copied(span.attributes),
+            [(event.name, event.timestamp, copied(event.attributes)) for event in span.events],
+            [(_context(link.context), copied(link.attributes)) for link in span.links],
             span.kind.value,
             (span.status.status_code.value, span.status.description),
             span.start_time,
@@ -91,14 +93,6 @@ def _has_lost_something(span: ReadableSpan) -> bool:
     )
 
 
-def _attributes(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    if not given:
-        return {}
-    # copy() of the SDK's containers is one C call; iterating them is a Python call per key.
-    copied: dict[str, Any] = given.copy() if hasattr(given, "copy") else dict(given)
-    return copied
-
-
 def _context(context: SpanContext | None) -> tuple[Any, ...] | None:
     if context is None:
         return None
@@ -114,4 +108,4 @@ def _span_context(facts: tuple[Any, ...] | None) -> SpanContext | None:
 
 
 def _scope(scope: InstrumentationScope | None) -> tuple[Any, ...] | None:
-    return (scope.name, scope.version, scope.schema_url, _attributes(scope.attributes)) if scope else None
+    return (scope.name, scope.version, scope.schema_url, copied(scope.attributes)) if scope else None

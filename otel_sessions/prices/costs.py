@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from otel_sessions.base import names
 from otel_sessions.base.price import INPUT_PRICES, LARGEST_COUNT, TOKEN_PRICES, PriceRow
@@ -42,7 +42,7 @@ _COUNTS = {
     "video_output": names.VIDEO_OUTPUT_TOKENS,
     "web_search": names.WEB_SEARCHES,
 }
-_KINDS = {name: kind for kind, name in _COUNTS.items()}
+_NAMES = tuple((name, kind) for kind, name in _COUNTS.items())
 _INPUT_PARTS = frozenset(INPUT_PRICES[1:])
 _OUTPUT_PARTS = frozenset(TOKEN_PRICES[TOKEN_PRICES.index("output") + 1 :])
 # Kinds of token that are part of two others, or of a part: what they are part of.
@@ -53,8 +53,7 @@ _OVERLAPS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """Price of one call: ``amount`` in USD, None unless ``status`` is ``provided`` or ``priced``."""
 
     amount: Decimal | None
@@ -91,17 +90,17 @@ def tariff(row: PriceRow) -> Tariff:
     )
 
 
-def cost_note(attributes: Mapping[str, Any], start_time: int) -> Mapping[str, Any]:
-    """Cost, cost status and cost source of the LLM call that ``attributes`` describe; nothing for any other span."""
+def note_cost(attributes: dict[str, Any], start_time: int) -> bool:
+    """Add cost, cost status and cost source of the LLM call that ``attributes`` describe; False if it is none."""
     if attributes.get(names.OPERATION) not in names.LLM_OPERATIONS or attributes.get(names.BILLABLE) is False:
-        return {}
-    cost = cost_of(attributes, start_time)
-    noted: dict[str, Any] = {names.COST_STATUS: cost.status}
-    if cost.amount is not None:
-        noted[names.COST] = float(cost.amount)
-    if cost.source is not None:
-        noted[names.COST_SOURCE] = cost.source
-    return noted
+        return False
+    amount, status, source = cost_of(attributes, start_time)
+    attributes[names.COST_STATUS] = status
+    if amount is not None:
+        attributes[names.COST] = float(amount)
+    if source is not None:
+        attributes[names.COST_SOURCE] = source
+    return True
 
 
 def cost_of(attributes: Mapping[str, Any], start_time: int) -> Cost:
@@ -113,7 +112,7 @@ def cost_of(attributes: Mapping[str, Any], start_time: int) -> Cost:
     if attributes.get(names.COST) is not None:
         return Cost(_rounded(attributes[names.COST]), "provided", attributes.get(names.COST_SOURCE))
     counts = _counts(attributes)
-    if not {"input", "output"} & counts.keys():
+    if "input" not in counts and "output" not in counts:
         return Cost(None, "no_usage")
     found = _tariff(attributes, counts.get("input", 0), start_time // _SECOND)
     amount = amount_of(counts, found) if found is not None else None
@@ -135,9 +134,7 @@ def amount_of(counts: Mapping[str, int], found: Tariff) -> Decimal | None:
 
 
 def _counts(attributes: Mapping[str, Any]) -> dict[str, int]:
-    return {
-        kind: attributes[name] for name, kind in _KINDS.items() if name in attributes and _is_count(attributes[name])
-    }
+    return {kind: attributes[name] for name, kind in _NAMES if name in attributes and _is_count(attributes[name])}
 
 
 def _tariff(attributes: Mapping[str, Any], input_tokens: int, second: int) -> Tariff | None:
@@ -177,19 +174,18 @@ def in_force(tariffs: Iterable[Tariff], tier: str, second: int, input_tokens: in
 def _disjoint(counts: Mapping[str, int]) -> dict[str, int] | None:
     """``counts`` with each token in one kind only; None if some kind would be left with less than none."""
     tokens = dict(counts)
-    for kind, wholes in _OVERLAPS.items():
-        if kind in counts:
-            for whole in wholes:
-                tokens[whole] = tokens.get(whole, 0) - counts[kind]
-    tokens["input"] = tokens.get("input", 0) - sum([tokens[kind] for kind in tokens if kind in _INPUT_PARTS])
-    tokens["output"] = tokens.get("output", 0) - sum([tokens[kind] for kind in tokens if kind in _OUTPUT_PARTS])
-    sound = min(tokens.values()) >= 0 and max(counts.values(), default=0) <= LARGEST_COUNT
+    for kind in _OVERLAPS.keys() & counts.keys():
+        for whole in _OVERLAPS[kind]:
+            tokens[whole] = tokens.get(whole, 0) - counts[kind]
+    tokens["input"] = counts.get("input", 0) - sum([tokens[kind] for kind in _INPUT_PARTS.intersection(tokens)])
+    tokens["output"] = counts.get("output", 0) - sum([tokens[kind] for kind in _OUTPUT_PARTS.intersection(tokens)])
+    sound = min(tokens.values()) >= 0 and max(counts.values()) <= LARGEST_COUNT
     return tokens if sound else None
 
 
 def _is_ambiguous(counts: Mapping[str, int], found: Tariff) -> bool:
     """Some input is cached, some is audio (or image), nobody says how much is both, and it would cost something else."""
-    return bool(counts.get("cached_input")) and any(
+    return bool(found.ambiguous and counts.get("cached_input")) and any(
         counts.get(kind) and f"cached_{kind}" not in counts for kind in found.ambiguous
     )
 
@@ -217,4 +213,4 @@ def _rounded(amount: object) -> Decimal:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64
+    return value.__class__ is int and 0 <= value < 2**64

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -12,9 +12,8 @@ from otel_sessions.base import names
 from otel_sessions.base.errors import StoreUnavailableError
 from otel_sessions.base.guard import count
 from otel_sessions.base.price import PriceRow
-from otel_sessions.base.values import copied
 from otel_sessions.prices.book import LONGEST_NAME, book_version, rows_for
-from otel_sessions.prices.costs import cost_note
+from otel_sessions.prices.costs import note_cost
 
 AddPrices = Callable[[Sequence[PriceRow], int], object]
 """Takes rows and their version; knows which of them it has already."""
@@ -32,19 +31,19 @@ class PriceRegistry:
         self._names: dict[tuple[str, str], None] = {}
         self._published = 0
 
-    def note(self, span: ReadableSpan) -> Mapping[str, Any]:
-        """What ``span`` cost, as attributes; its models are registered with the next batch."""
-        attributes = copied(span.attributes)
-        noted = cost_note(attributes, span.start_time or 0)
-        if noted:
+    def price(self, span: ReadableSpan, attributes: dict[str, Any]) -> ReadableSpan:
+        """The stage that adds what ``span`` cost; its models are registered with the next batch."""
+        if note_cost(attributes, span.start_time or 0):
+            provider = str(attributes.get(names.PROVIDER) or "")
             for key in (names.RESPONSE_MODEL, names.REQUEST_MODEL):
-                self._register(str(attributes.get(names.PROVIDER) or ""), str(attributes.get(key) or ""))
-        return noted
+                if (model := attributes.get(key)) and (provider, model) not in self._names:
+                    self._register(provider, str(model))
+        return span
 
     def _register(self, provider: str, model: str) -> None:
         if (provider, model) in self._names or len(self._names) >= _MOST_NAMES:
             return
-        if model and max(len(model), len(provider)) <= LONGEST_NAME:
+        if max(len(model), len(provider)) <= LONGEST_NAME:
             self._names[provider, model] = None
 
     def publish(self) -> None:
@@ -67,6 +66,7 @@ class PriceRegistry:
         self._published = known
 
 
-def note_cost(span: ReadableSpan) -> Mapping[str, Any]:
-    """What ``span`` cost, as attributes."""
-    return cost_note(copied(span.attributes), span.start_time or 0)
+def add_cost(span: ReadableSpan, attributes: dict[str, Any]) -> ReadableSpan:
+    """The stage that adds what ``span`` cost, if it is an LLM call."""
+    note_cost(attributes, span.start_time or 0)
+    return span

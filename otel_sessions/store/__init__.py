@@ -18,7 +18,7 @@ reader      queries/*.sql, one method each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -111,12 +111,12 @@ class Store:
         return len(spans)
 
     @staticmethod
-    def encode(spans: Sequence[ReadableSpan], noted: Sequence[Mapping[str, Any]] = ()) -> bytes:
+    def encode(spans: Sequence[ReadableSpan], attributes: Sequence[dict[str, Any]] | None = None) -> bytes:
         """``spans`` as :meth:`insert_encoded` takes them; the bytes may be kept and sent by another process.
 
-        ``noted`` are attributes that each of them has besides its own.
+        ``attributes``: of each, where they are not its own.
         """
-        return rows.encode(spans, noted)
+        return rows.encode(spans, attributes)
 
     def insert_encoded(self, block: bytes, token: str) -> None:
         """Write what :meth:`encode` made as one batch. The same batch under the same token counts once."""

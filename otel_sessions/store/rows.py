@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from itertools import accumulate, chain, groupby, repeat, zip_longest
+from itertools import accumulate, chain, groupby, repeat
 from typing import Any
 
 import msgspec
@@ -39,15 +39,15 @@ COLUMNS = (
 """The columns of ``otel_traces`` that an insert fills; ClickHouse computes the others."""
 
 
-def encode(spans: Sequence[ReadableSpan], noted: Sequence[Mapping[str, Any]] = ()) -> bytes:
+def encode(spans: Sequence[ReadableSpan], attributes: Sequence[dict[str, Any]] | None = None) -> bytes:
     """The block of ``spans``, in Native format. A span without an end ended when it started.
 
-    ``noted``: attributes that each of them has besides its own.
+    ``attributes``: of each, where they are not its own.
 
     Rows are grouped by which attributes the spans have: those of one group are turned into text attribute by
     attribute, which takes a third of the time that one value after the other takes.
     """
-    groups = _groups(spans, noted)
+    groups = _groups(spans, attributes or [copied(span.attributes) for span in spans])
     rows = list(chain.from_iterable(group for group, _ in groups.values()))
     columns = chain(
         _ids(rows), _facts(rows), _resources(rows), _scopes(rows), _events(rows), _links(rows),
@@ -60,19 +60,16 @@ def encode(spans: Sequence[ReadableSpan], noted: Sequence[Mapping[str, Any]] = (
 _Groups = dict[tuple[str, ...], tuple[list[ReadableSpan], list[Iterable[Any]]]]
 
 
-def _groups(spans: Sequence[ReadableSpan], noted: Sequence[Mapping[str, Any]]) -> _Groups:
+def _groups(spans: Sequence[ReadableSpan], attributes: Sequence[dict[str, Any]]) -> _Groups:
     """Spans, and the values of their attributes, by the names of their attributes."""
     groups: _Groups = {}
-    for span, more in zip_longest(spans, noted):
-        attributes = copied(span.attributes)
-        if more:
-            attributes |= more
-        names = tuple(attributes)
+    for span, each in zip(spans, attributes, strict=True):
+        names = tuple(each)
         if names not in groups:
             groups[names] = ([], [])
         members, values = groups[names]
         members.append(span)
-        values.append(attributes.values())
+        values.append(each.values())
     return groups
 
 

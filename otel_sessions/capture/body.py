@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from otel_sessions.capture.eventstream import EventStream
+from otel_sessions.capture.formats.wire import shallow
 
 MAX_PART = 4 * 1024 * 1024
 END = 64 * 1024
@@ -155,6 +156,8 @@ def _is_document(line: bytes) -> bool:
         msgspec.json.decode(line, type=_Object)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
+    except RecursionError:
+        return _is_document(shallow(line))
     return True
 
 
@@ -232,12 +235,18 @@ class _Events:
         self._sated = self._read(part) is True
 
     def _dispatch(self) -> None:
-        data = (self._data[0] if len(self._data) == 1 else b"\n".join(self._data)).strip()
-        self._data.clear()
+        lines = self._data
+        if len(lines) > 1:
+            whole = b"\n".join(lines)
+            # Some servers forget the blank line between events; each is a document then, and all together are none.
+            lines = [whole] if _is_document(whole) else lines
+        self._data = []
         self._size = 0
-        if data.startswith(b"{"):
-            self._pass_on(data)
-        self.said_done = self.said_done or data == b"[DONE]"
+        for line in lines:
+            data = line.strip()
+            if data.startswith(b"{"):
+                self._pass_on(data)
+            self.said_done = self.said_done or data == b"[DONE]"
 
     def end(self) -> None:
         # Clients differ on an event without its blank line; a provider that sends usage last may well forget it.
@@ -264,6 +273,8 @@ def _items(data: bytes) -> list[bytes]:
         return [bytes(item) for item in msgspec.json.decode(data, type=list[msgspec.Raw])]
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _whole_items(data.decode("utf-8", "replace"))
+    except RecursionError:
+        return _items(shallow(data))
 
 
 def _whole_items(text: str) -> list[bytes]:

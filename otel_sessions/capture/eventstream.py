@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import struct
 from collections.abc import Callable
@@ -105,14 +106,15 @@ class _Payload(msgspec.Struct):
 
 
 def _part(headers: dict[str, str], payload: bytes) -> bytes | None:
-    """The event as a JSON document; ``None`` of a payload that is no JSON object."""
+    """The event as a JSON document; ``None`` of a payload that is no JSON object, but for one that is nested too deep to tell."""
     failure = headers.get(":exception-type") or headers.get(":error-code")
     if failure:
         return json.dumps({"error": {"type": failure}}).encode()
     try:
-        inner = msgspec.json.decode(payload, type=_Payload).bytes
-        if isinstance(inner, str):
-            return base64.b64decode(inner)
+        with contextlib.suppress(RecursionError):
+            inner = msgspec.json.decode(payload, type=_Payload).bytes
+            if isinstance(inner, str):
+                return base64.b64decode(inner)
     except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, ValueError):
         return None
     return b"{%s:%s}" % (json.dumps(headers.get(":event-type", "")).encode(), payload)

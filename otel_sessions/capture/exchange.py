@@ -218,6 +218,8 @@ class Exchange:
             else:
                 decoded, found[names.RAW_USAGE] = _merged(raws)
                 found |= endpoint.usage(decoded).attributes()
+        elif answer.begun is not None:
+            found[names.RAW_USAGE] = answer.begun.decode("utf-8", "replace")
         if names.COST in found:
             found[names.COST_STATUS] = "provided"
 

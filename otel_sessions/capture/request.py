@@ -201,7 +201,7 @@ def with_usage(body: bytes) -> bytes | None:
     try:
         fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         options = json.loads(bytes(fields.get("stream_options", b"null"))) or {}
-    except (msgspec.DecodeError, ValueError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     fields["stream_options"] = msgspec.Raw(msgspec.json.encode({**options, "include_usage": True}))
     return msgspec.json.encode(fields)

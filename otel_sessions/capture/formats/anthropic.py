@@ -1,8 +1,9 @@
 """Anthropic's wire format: messages, also through Vertex AI and Azure, and the text completions of old.
 
 Usage (https://docs.anthropic.com/en/api/messages): ``input_tokens`` leaves cached reads and writes out, so they are
-added. A stream states the input side in ``message_start`` and the cumulative output in ``message_delta``; the last
-value of each field stands. What a compaction inside the call cost stands in ``iterations`` alone, so it is added; an
+added. A stream states the input side in ``message_start``, with a guess at the output, and the cumulative output in
+``message_delta``; the last value of each field stands, and of a stream that is cut off before that nothing counts: what
+it wrote is not known. What a compaction inside the call cost stands in ``iterations`` alone, so it is added; an
 advisor's tokens, there too, are billed as another model's and are not. Text completions state no usage.
 """
 
@@ -86,9 +87,13 @@ def read(data: bytes, answer: Answer) -> None:
         return
     if event.error:
         answer.fail(mapping(event.error).get("type"))
-    for part in (event.message, event, event.delta):
+    if event.message is not None:
+        answer.name(event.message.model, event.message.id)
+        answer.begin(event.message.usage)
+    for part in (event, event.delta):
         if part is not None:
             _take(part, answer)
+    answer.settle()
 
 
 def _take(part: _Message, answer: Answer) -> None:

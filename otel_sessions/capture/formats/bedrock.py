@@ -135,9 +135,13 @@ def read(data: bytes, answer: Answer) -> None:
     part = decode(_Part, data)
     if part is None:
         return
-    for item in (part.message, part, part.delta):
+    if part.message is not None:
+        answer.name(part.message.model, part.message.id)
+        answer.begin(part.message.usage)
+    for item in (part, part.delta):
         if item is not None:
             _take(item, answer)
+    answer.settle()
     answer.use(part.metadata.usage if part.metadata else NOTHING, merge=True)
     answer.service_tier = _tier(part.tier) or _tier(part.metadata and part.metadata.tier) or answer.service_tier
     _counts(part, answer)

@@ -2,7 +2,7 @@
 
 Usage: https://platform.openai.com/docs/api-reference/chat/object. Totals are inclusive, with three known exceptions:
 xAI counts reasoning beside ``completion_tokens``, DeepSeek and Moonshot name cached tokens differently, and Groq
-hides the usage of a stream in ``x_groq``. A stream carries usage only where ``stream_options.include_usage`` is set.
+hides the usage of a stream in ``x_groq``, Moonshot in the last choice. A stream carries usage only where ``stream_options.include_usage`` is set.
 """
 
 from __future__ import annotations
@@ -60,10 +60,17 @@ class _Request(msgspec.Struct):
 class _Choice(msgspec.Struct):
     index: Any = None
     finish_reason: Any = None
+    usage: msgspec.Raw = NOTHING
 
 
 class _Groq(msgspec.Struct):
     usage: msgspec.Raw = NOTHING
+
+
+class _Outcome(msgspec.Struct):
+    """Of a call to MiniMax, whose HTTP status is always 200."""
+
+    status_code: Any = None
 
 
 class _Part(msgspec.Struct):
@@ -74,6 +81,10 @@ class _Part(msgspec.Struct):
     x_groq: _Groq | None = None
     error: Any = None
     service_tier: Any = None
+    object: Any = None
+    type: Any = None
+    code: Any = None
+    base_resp: _Outcome | None = None
 
 
 class _Reason(msgspec.Struct):
@@ -161,12 +172,18 @@ def read_part(data: bytes, answer: Answer) -> None:
         answer.service_tier = text(part.service_tier) or answer.service_tier
     for choice in part.choices or ():
         answer.finish(choice.index, choice.finish_reason)
+        if choice.usage is not NOTHING:
+            answer.use_unless_stated(choice.usage)
     if part.x_groq is not None and b'"prompt_tokens"' in bytes(part.x_groq.usage):
         answer.use(part.x_groq.usage)  # outside of streams it tells of the hardware's caches
     answer.use(part.usage)
     if part.error:
         error = mapping(part.error)
         answer.fail(error.get("type"), error.get("code"))
+    elif part.object == "error":  # vLLM's
+        answer.fail(part.type, part.code)
+    if part.base_resp is not None and part.base_resp.status_code:
+        answer.fail(part.base_resp.status_code)
 
 
 def read_response(data: bytes, answer: Answer) -> None:
@@ -447,8 +464,8 @@ def response_received(parts: Sequence[Any]) -> list[Message]:
 
 _OPENAI = "openai"
 
-_TELLING = re.compile(rb'"(?:usage|finish_reason|x_groq|error)"\s*:\s*[^n\s]')
-_TELLING_EVENT = re.compile(rb'"(?:response"\s*:\s*\{|type"\s*:\s*"error")')
+_TELLING = re.compile(rb'"(?:usage|finish_reason|x_groq|error|base_resp)"\s*:\s*[^n\s]|"object"\s*:\s*"error"')
+_TELLING_EVENT = re.compile(rb'"(?:(?:response|error)"\s*:\s*\{|type"\s*:\s*"error")')
 
 ENDPOINTS = (
     Endpoint(

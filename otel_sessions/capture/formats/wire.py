@@ -125,6 +125,8 @@ class Answer:
     """The usage objects that count, JSON text: the last one, or those that must be merged."""
     spare: list[bytes] = field(default_factory=list)
     """A usage object that counts if there is no other."""
+    begun: bytes | None = None
+    """The usage object that a stream began with: a guess, until what follows completes it."""
 
     def name(self, model: object, response_id: object) -> None:
         """Take model and id of a part; the first that is not empty stands."""
@@ -140,13 +142,25 @@ class Answer:
             self.finish_reasons[index if isinstance(index, int) else 0] = reason[:MAX_TEXT]
 
     def use(self, usage: msgspec.Raw, *, merge: bool = False) -> None:
-        """Take a usage object: it replaces what was there, or is merged into it field by field."""
+        """Take a usage object: it replaces what was there, or is merged into it field by field. An empty one says nothing."""
         raw = bytes(usage)
-        if not raw.startswith(b"{"):
+        if not raw.startswith(b"{") or raw == b"{}":
             return
         if not merge:
             self.usages.clear()
         self.usages.append(raw)
+
+    def begin(self, usage: msgspec.Raw) -> None:
+        """Take the usage object that a stream begins with, which counts from :meth:`settle` on."""
+        raw = bytes(usage)
+        if raw.startswith(b"{"):
+            self.begun = raw
+
+    def settle(self) -> None:
+        """If the stream has said more of its usage, or how it ends, what it began with counts too."""
+        if self.begun is not None and (self.usages or self.finish_reasons):
+            self.usages.insert(0, self.begun)
+            self.begun = None
 
     def use_unless_stated(self, usage: msgspec.Raw) -> None:
         """Take a usage object from beside the answer, for answers that state none."""
@@ -319,6 +333,8 @@ def decode(kind: type[S], data: bytes | msgspec.Raw) -> S | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         repaired = _repair(bytes(data))
         return None if repaired is None else _salvage(kind, repaired)
+    except RecursionError:
+        return _salvage(kind, shallow(bytes(data)))
     return found
 
 
@@ -327,6 +343,8 @@ def _salvage(kind: type[S], data: bytes | msgspec.Raw) -> S | None:
         raws = _decoder(dict[str, msgspec.Raw]).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    except RecursionError:
+        raws = _decoder(dict[str, msgspec.Raw]).decode(shallow(bytes(data)))
     values = {}
     for known in msgspec.structs.fields(kind):
         if known.encode_name in raws:
@@ -342,6 +360,28 @@ def _field(kind: Any, raw: msgspec.Raw) -> Any:
             (arg for arg in get_args(kind) if isinstance(arg, type) and issubclass(arg, msgspec.Struct)), None
         )
         return None if nested is None else _salvage(nested, raw)
+
+
+def shallow(data: bytes) -> bytes:
+    """The JSON text ``data`` with ``null`` for what is nested deeper than :data:`_DEEPEST`, which no parser follows.
+
+    What is wanted of an answer stands a few levels deep, whatever else it carries.
+    """
+    kept, depth, start = [], 0, 0
+    for match in _STRUCTURE.finditer(data):
+        if data[match.start()] in b"[{":
+            depth += 1
+            if depth == _DEEPEST + 1:
+                kept += [data[start : match.start()], b"null"]
+        elif data[match.start()] in b"]}":
+            if depth == _DEEPEST + 1:
+                start = match.end()
+            depth -= 1
+    return b"".join([*kept, data[start:]]) if depth <= _DEEPEST else b"".join(kept)
+
+
+_DEEPEST = 50
+_STRUCTURE = re.compile(rb'[\[{\]}]|"[^"\\]*(?:\\.?[^"\\]*)*(?:"|\Z)', re.DOTALL)
 
 
 def _repair(data: bytes) -> bytes | None:
@@ -369,6 +409,8 @@ def plain(data: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError):
         repaired = _repair(data)
         return None if repaired is None else msgspec.json.decode(repaired)
+    except RecursionError:
+        return plain(shallow(data))
 
 
 def starts(raw: msgspec.Raw, *openings: bytes) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -40,6 +40,7 @@ from otel_sessions.processor import SessionSpanProcessor
 from otel_sessions.store import Store, open_store
 
 _EXPORT_SECONDS = 30.0
+_EXIT_SECONDS = 5.0
 
 
 class _Pipeline(SpanProcessor):
@@ -311,18 +312,22 @@ class ClickHouseSpanExporter(SpanExporter):
         _warn_if_held(self._store, self._settings)
         # Not numbered: what the span processor in front drops could not show as a gap.
         self._delivery = _to_store(self._settings, self._store, numbered=False)
+        # A store that ends with the process keeps nothing safer than the queue in front of it.
+        self._room = self._settings.queue_size if self._store.in_memory else 0
+        self._store.expect(self._delivery.arrive)
         # Now, since at the end of the interpreter, where a short program first exports, no thread can be started.
         self._delivery.start()
+        _exporters.add(self)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Take ``spans``. Never raises.
 
-        SUCCESS once they are safe: in the spool, or, where there is none and for ``chdb://``, in the store, or in the
-        spool if the store does not take them now. FAILURE if some were lost; that is counted and logged.
+        SUCCESS once they are safe: in the spool, or, where there is none, in the store (``chdb://memory``: or in a queue
+        in front of it). :meth:`force_flush` waits until they have arrived, as does a reader of this process.
+        FAILURE if some were lost; that is counted and logged.
         """
         with guarded("export"):
-            local = self._settings.store_dsn.startswith("chdb://")
-            if self._delivery.deliver(spans, _EXPORT_SECONDS, arrive=local):
+            if self._delivery.deliver(spans, _EXPORT_SECONDS, self._room):
                 return SpanExportResult.SUCCESS
         return SpanExportResult.FAILURE
 
@@ -335,6 +340,26 @@ class ClickHouseSpanExporter(SpanExporter):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until all has arrived; False if it has not after ``timeout_millis``."""
         return self._delivery.force_flush(timeout_millis)
+
+    def _finish(self, timeout: float) -> None:
+        """Send what is left for ``timeout`` seconds and close the store, which the next export opens again."""
+        with guarded("export"):
+            self._delivery.arrive(timeout)
+            if not self._delivery.result().pending:
+                # An engine that is opened while the process ends is not closed by its own exit handler, and crashes.
+                self._store.close()
+
+
+_exporters: WeakSet[ClickHouseSpanExporter] = WeakSet()
+
+
+def _finish_exports() -> None:
+    """At the end of the process, for those whom nobody shuts down; a provider that does may still export more."""
+    for exporter in tuple(_exporters):
+        exporter._finish(_EXIT_SECONDS)  # noqa: SLF001 - same module
+
+
+at_exit(_finish_exports)
 
 
 class SessionsDistro(BaseDistro):  # type: ignore[misc] # the base is untyped

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -105,8 +107,8 @@ def test_many_exports_are_few_inserts(
     assert proxy.seen["pass"] <= 4
 
 
-def test_a_local_store_has_the_spans_when_export_returns(tmp_path: Path) -> None:
-    """A reader right after export sees the rows, through the stock processors."""
+def test_a_reader_of_the_same_process_sees_what_was_exported() -> None:
+    """Right after export, through the stock processors."""
     dsn = f"chdb://memory?database=t{uuid.uuid4().hex}"
     exporter = ClickHouseSpanExporter(dsn)
     provider = TracerProvider(shutdown_on_exit=False)
@@ -116,6 +118,55 @@ def test_a_local_store_has_the_spans_when_export_returns(tmp_path: Path) -> None
             provider.get_tracer("tests").start_span("x").end()
             assert store.reader().query("SELECT count() FROM otel_traces").rows[0] == (number + 1,)
         provider.shutdown()
+
+
+def test_a_reader_does_not_wait_for_a_store_that_takes_nothing(dsn: str, proxy: BreakingProxy, store: Store) -> None:
+    """What is on the way stays there; the reader sees what has arrived."""
+    exporter = ClickHouseSpanExporter(dsn)
+    store.expect(exporter._delivery.arrive)
+    assert exporter.export(spans(1)) is SUCCESS
+    assert stored(store) == 1
+    proxy.away = True
+    assert exporter.export(spans(2)[1:]) is SUCCESS
+    assert stored(store) == 1
+    assert exporter._delivery.result().pending_disk == 1
+    proxy.away = False
+    exporter.shutdown()
+
+
+SHORT = """
+import sys
+sys.path.insert(0, {tests!r})
+from recorded_spans import call
+from otel_sessions import ClickHouseSpanExporter
+exporter = ClickHouseSpanExporter({dsn!r})
+for number in range(1, 4):
+    exporter.export([call(number)])
+"""
+
+
+def test_a_local_store_has_the_spans_of_a_program_that_just_ends(tmp_path: Path) -> None:
+    """Nobody flushed and nobody shut down: the next process finds them in the store."""
+    dsn = f"chdb://{tmp_path}/store"
+    program = SHORT.format(tests=str(Path(__file__).parent), dsn=dsn)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    count = "from otel_sessions.store import open_store; print(open_store({!r}).reader().query({!r}).rows)"
+    reading = count.format(dsn, "SELECT count() FROM llm_calls")
+    read = subprocess.run([sys.executable, "-c", reading], check=True, timeout=60, capture_output=True, text=True)
+    assert read.stdout == "[(3,)]\n"
+
+
+def test_many_exports_into_a_local_store_are_few_inserts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's batch processor exports 512 spans at a time, which a planned insert of its own each would make slow."""
+    monkeypatch.setenv("OTEL_SESSIONS_BATCH_AGE_SECONDS", "5")
+    dsn = f"chdb://memory?database=t{uuid.uuid4().hex}"
+    exporter = ClickHouseSpanExporter(dsn)
+    for number in range(1, 201):
+        assert exporter.export([call(number)]) is SUCCESS
+    with open_store(dsn) as store:
+        [(rows, parts)] = store.reader().query("SELECT sum(rows), count() FROM system.parts WHERE database = currentDatabase() AND table = 'otel_traces' AND level = 0").rows  # fmt: skip
+        assert (rows, parts < 20) == (200, True)
+        exporter.shutdown()
 
 
 def test_without_a_spool_failure_means_lost(dsn: str, proxy: BreakingProxy, monkeypatch: pytest.MonkeyPatch) -> None:

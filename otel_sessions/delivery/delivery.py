@@ -102,11 +102,11 @@ class Delivery(SpanProcessor):
         if waiting == parts.batcher.group:
             parts.batcher.nudge()
 
-    def deliver(self, spans: Sequence[ReadableSpan], timeout: float, *, arrive: bool) -> bool:
-        """Take ``spans`` on the caller's thread, which waits until they are safe; False if some were dropped.
+    def deliver(self, spans: Sequence[ReadableSpan], timeout: float, room: int = 0) -> bool:
+        """Take ``spans`` on the caller's thread, which waits until all but ``room`` are safe; False if some were dropped.
 
-        Safe is on disk, or at the destination; with ``arrive`` the latter, unless the destination does not take them
-        now. A slow destination is waited for ``timeout`` seconds, one that fails two; what is not safe then is dropped.
+        Safe is on disk, or at the destination. A slow destination is waited for ``timeout`` seconds, one that fails
+        two; what is not safe then is dropped.
         """
         with self._delivering:
             ledger, lost = self._parts.ledger, self.result().dropped
@@ -117,13 +117,17 @@ class Delivery(SpanProcessor):
             if not self._threads:
                 self.start()
             self._parts.batcher.accept(spans)
-            reached = self._is_safe if arrive else lambda: not ledger.in_memory()
-            if not reached():
-                self._hurry(lambda: reached() or ledger.failing, timeout)
-                self._hurry(reached, min(timeout, _PATIENCE_SECONDS))
-            if given_up := self._parts.outbox.give_up("export"):
+            if ledger.in_memory() > room:
+                self._hurry(lambda: ledger.in_memory() <= room or ledger.failing, timeout)
+                self._hurry(lambda: ledger.in_memory() <= room, min(timeout, _PATIENCE_SECONDS))
+            if ledger.in_memory() > room and (given_up := self._parts.outbox.give_up("export")):
                 count("dropped.export", "otel-sessions: %d spans for %s dropped", given_up, self._destination.name)
             return self.result().dropped == lost
+
+    def arrive(self, timeout: float = 30.0) -> None:
+        """Send what is waiting now and wait until it arrived, unless the destination does not take it."""
+        ledger = self._parts.ledger
+        self._hurry(lambda: ledger.failing or not ledger.pending(), timeout)
 
     def flush(self, timeout: float) -> FlushResult:
         """Send what is waiting now and wait until it arrived or was dropped, at most ``timeout`` seconds."""

@@ -6,6 +6,7 @@ connection  one lazily opened connection to a ClickHouse server or to chDB, with
 migrate     applies schema/*.sql once, views/*.sql each time
 pricing     rows of the price book
 repricing   calls that are here, priced anew
+arrivals    what writers of this process still have on the way here
 rows        spans as a block of ``otel_traces``
 native      columns as ClickHouse's Native format
 doubt       whether an encoded block is there already
@@ -25,9 +26,9 @@ from typing import Any, Self
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base.price import PriceRow
-from otel_sessions.store import doubt, rows
+from otel_sessions.store import arrivals, doubt, rows
 from otel_sessions.store.connection import Connection
-from otel_sessions.store.dsn import parse
+from otel_sessions.store.dsn import MEMORY, parse
 from otel_sessions.store.migrate import FileState, migrate, schema_state
 from otel_sessions.store.pricing import add_prices, replace_prices
 from otel_sessions.store.reader import Reader
@@ -124,6 +125,10 @@ class Store:
         self._connection.insert("otel_traces", rows.COLUMNS, block, settings)
         self._settling.after_insert()
 
+    def expect(self, arrive: Callable[[], object]) -> None:
+        """Readers of this process call the method ``arrive`` first, which waits until all has arrived here."""
+        arrivals.expect(self._target, arrive)
+
     def holds(self, block: bytes) -> bool:
         """True if the spans of an encoded block are in the store: for old doubts, when the token may be forgotten."""
         return doubt.holds(self._connection, block)
@@ -175,6 +180,11 @@ class Store:
         :class:`StoreError` if raw spans are gone that calls were made of, unless ``force``.
         """
         return rebuild(self._connection, self._settling, report or (lambda _: None), force=force)
+
+    @property
+    def in_memory(self) -> bool:
+        """The database ends with this process."""
+        return self._target.path == MEMORY
 
     def reader(self) -> Reader:
         """What the views say."""

@@ -14,6 +14,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 from otel_sessions.base.errors import StoreError
+from otel_sessions.store import arrivals
 from otel_sessions.store.connection import Connection
 
 _STAGE = "settle_1_stage"
@@ -70,10 +71,17 @@ class Settling:
     def after_insert(self) -> None:
         """Settle, unless that was done a moment ago. Raises nothing: the spans are in the store."""
         if time.monotonic() - self._settled_at >= self._pause:
-            self.before_reading()
+            self._try()
 
     def before_reading(self) -> None:
-        """Settle what has arrived since. Raises nothing: whoever may only read sees what others settled."""
+        """Settle what has arrived since, and what this process has on the way.
+
+        Raises nothing: whoever may only read sees what others settled.
+        """
+        arrivals.wait(self._connection.target)
+        self._try()
+
+    def _try(self) -> None:
         try:
             self.settle()
         except StoreError:

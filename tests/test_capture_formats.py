@@ -58,8 +58,8 @@ GENERATE = gemini.ENDPOINTS[0]
           "completion_tokens_details": {"reasoning_tokens": 7}}, Usage(10, 12, reasoning=7)),
         # DeepSeek
         ({"prompt_tokens": 10, "completion_tokens": 5, "prompt_cache_hit_tokens": 8}, Usage(10, 5, cache_read=8)),
-        # Voyage
-        ({"total_tokens": 9}, Usage(9)),
+        # A total alone does not say what was read and what written
+        ({"total_tokens": 9}, Usage()),
         # OpenRouter, without and with the user's own key
         ({"prompt_tokens": 1, "completion_tokens": 2, "cost": 0.5}, Usage(1, 2, cost=0.5)),
         ({"prompt_tokens": 1, "completion_tokens": 2, "cost": 0.5, "is_byok": True,
@@ -72,6 +72,12 @@ GENERATE = gemini.ENDPOINTS[0]
 def test_openai_usage(usage: dict[str, Any], expected: Usage) -> None:
     """Totals are inclusive, and what is not stated is unknown."""
     assert usage_of(CHAT, {"usage": usage}) == expected
+
+
+def test_a_total_alone_is_input_where_nothing_is_written() -> None:
+    """Voyage's and Jina's embeddings state nothing else."""
+    assert usage_of(EMBEDDINGS, {"usage": {"total_tokens": 9}}) == Usage(9)
+    assert usage_of(EMBEDDINGS, {"usage": {"prompt_tokens": 8, "total_tokens": 9}}) == Usage(8)
 
 
 @pytest.mark.parametrize("bad", ["12", -1, 2**63, 1.5, True, None, [], {}, 1e400])

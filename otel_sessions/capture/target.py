@@ -24,17 +24,21 @@ from otel_sessions.capture.formats.wire import Answer, Endpoint, gateway_headers
 _PROVIDERS = {
     "api.openai.com": "openai",
     "openai.azure.com": "azure.ai.openai",
+    "openai.azure.us": "azure.ai.openai",
     "cognitiveservices.azure.com": "azure.ai.openai",
     "azure-api.net": "azure.ai.inference",
     "services.ai.azure.com": "azure.ai.inference",
     "models.ai.azure.com": "azure.ai.inference",
-    "models.inference.ai.azure.com": "azure.ai.inference",
+    "inference.ai.azure.com": "azure.ai.inference",
     "models.github.ai": "github",
     "api.anthropic.com": "anthropic",
     "generativelanguage.googleapis.com": "gcp.gemini",
     "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "prediction.vertexai.goog": "gcp.vertex_ai",
     "api.groq.com": "groq",
     "api.mistral.ai": "mistral_ai",
+    "api.eu.mistral.ai": "mistral_ai",
+    "api.us.mistral.ai": "mistral_ai",
     "codestral.mistral.ai": "mistral_ai",
     "api.deepseek.com": "deepseek",
     "api.x.ai": "x_ai",
@@ -42,9 +46,11 @@ _PROVIDERS = {
     "api.cohere.com": "cohere",
     "api.cohere.ai": "cohere",
     "bedrock-runtime": "aws.bedrock",
+    "aws-external-anthropic": "anthropic",
     "amazonaws.com": "aws.bedrock",
     "api.aws": "aws.bedrock",
     "ml.cloud.ibm.com": "ibm.watsonx.ai",
+    "wxai.ibm.com": "ibm.watsonx.ai",
     "openrouter.ai": "openrouter",
     "api.together.xyz": "together",
     "api.together.ai": "together",
@@ -58,10 +64,13 @@ _PROVIDERS = {
     "api.moonshot.cn": "moonshot_ai",
     "dashscope.aliyuncs.com": "alibaba_cloud",
     "dashscope-intl.aliyuncs.com": "alibaba_cloud",
+    "dashscope-us.aliyuncs.com": "alibaba_cloud",
+    "maas.aliyuncs.com": "alibaba_cloud",
     "api.deepinfra.com": "deepinfra",
     "api.sambanova.ai": "sambanova",
     "integrate.api.nvidia.com": "nvidia",
     "api.voyageai.com": "voyage",
+    "ai.mongodb.com": "voyage",
     "api.writer.com": "writer",
     "api.novita.ai": "novita",
     "api.hyperbolic.xyz": "hyperbolic",
@@ -73,11 +82,13 @@ _PROVIDERS = {
     "api.minimaxi.com": "minimax",
     "api.ai21.com": "ai21",
     "api.jina.ai": "jina",
+    "deepsearch.jina.ai": "jina",
     "ollama.com": "ollama",
     ":11434": "ollama",
     "api.replicate.com": "replicate",
     "ai-gateway.vercel.sh": "vercel",
     "api.cloudflare.com": "cloudflare",
+    "gateway.ai.cloudflare.com": "cloudflare",
     "api.githubcopilot.com": "github-copilot",
     "api.meta.ai": "meta",
     "api.llama.com": "meta",
@@ -104,11 +115,24 @@ _PROVIDERS = {
     "api.endpoints.anyscale.com": "anyscale",
     "modal.run": "modal",
     "modal.direct": "modal",
+    "snowflakecomputing.com": "snowflake",
+    "inference.heroku.com": "heroku",
+    "inference.do-ai.run": "digitalocean",
+    "api.scaleway.ai": "scaleway",
+    "api.siliconflow.com": "siliconflow",
+    "api.siliconflow.cn": "siliconflow",
+    "ark.cn-beijing.volces.com": "volcengine",
+    "ark.ap-southeast.bytepluses.com": "volcengine",
+    "qianfan.baidubce.com": "baidu",
+    "api.hunyuan.cloud.tencent.com": "tencent",
+    "api.stepfun.com": "stepfun",
+    "api.upstage.ai": "upstage",
+    "api.inceptionlabs.ai": "inception",
 }
 _OPEN_HOSTS = {
     "amazonaws.com", "api.aws", "azure-api.net", ":11434", "modal.run", "modal.direct", "api.cloudflare.com", "cloud.databricks.com",
     "azuredatabricks.net", "gcp.databricks.com", "router.huggingface.co", "api-inference.huggingface.co",
-    "endpoints.huggingface.cloud",
+    "endpoints.huggingface.cloud", "prediction.vertexai.goog", "snowflakecomputing.com",
 }  # fmt: skip
 """Hosts that serve anything: the name gives the provider, the body must still fit."""
 _ALONE = {"huggingface"}
@@ -243,15 +267,28 @@ def _deployment(path: str) -> str | None:
 def _suffixes(host: str) -> Iterable[str]:
     labels = host.split(".")
     suffixes = [".".join(labels[start:]) for start in range(len(labels))]
-    # Vertex AI puts the region before a dash: europe-west1-aiplatform.googleapis.com. Bedrock has it in the middle.
-    vertex = ["aiplatform.googleapis.com"] if host.endswith("-aiplatform.googleapis.com") else []
-    bedrock = ["bedrock-runtime"] if host.startswith("bedrock-runtime") and host.endswith(".amazonaws.com") else []
-    return [*bedrock, *suffixes, *vertex]
+    # Vertex AI has its region before a dash or in the middle: europe-west1-aiplatform.googleapis.com,
+    # aiplatform.eu.rep.googleapis.com. On AWS it stands in the middle.
+    vertex = ["aiplatform.googleapis.com"] if re.search(r"(^|-)aiplatform\..*\bgoogleapis\.com$", host) else []
+    aws = re.match(r"(bedrock-runtime|aws-external-anthropic)[.-].*(\.amazonaws\.com|\.api\.aws)$", host)
+    return [*([aws.group(1)] if aws else []), *suffixes, *vertex]
 
 
 def _provider(provider: str, path: str) -> str:
-    """Azure AI Foundry serves OpenAI's own deployments beside others on one host."""
-    return "azure.ai.openai" if provider == "azure.ai.inference" and "/openai/" in path else provider
+    """Azure AI Foundry serves OpenAI's own deployments beside others on one host; Cloudflare's gateway names whom it asks."""
+    if provider == "azure.ai.inference":
+        return "azure.ai.openai" if "/openai/" in path else provider
+    behind = _BEHIND_GATEWAY.match(path) if provider == "cloudflare" else None
+    return _BEHIND.get(behind.group(1), provider) if behind else provider
+
+
+_BEHIND_GATEWAY = re.compile(r"/v1/[^/]+/[^/]+/([a-z-]+)/")
+_BEHIND = {
+    "openai": "openai", "azure-openai": "azure.ai.openai", "anthropic": "anthropic", "google-ai-studio": "gcp.gemini",
+    "google-vertex-ai": "gcp.vertex_ai", "aws-bedrock": "aws.bedrock", "groq": "groq", "mistral": "mistral_ai",
+    "cohere": "cohere", "perplexity-ai": "perplexity", "deepseek": "deepseek", "grok": "x_ai", "cerebras": "cerebras",
+    "openrouter": "openrouter", "huggingface": "huggingface", "replicate": "replicate",
+}  # fmt: skip
 
 
 K = TypeVar("K")

@@ -13,6 +13,7 @@ mistral       conversations, OCR
 ollama        chat, generate, embed
 watsonx       text generation, chat, embeddings
 huggingface   text generation servers
+cloudflare    Workers AI
 replicate     predictions
 """
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 from otel_sessions.capture.formats import (
     anthropic,
     bedrock,
+    cloudflare,
     cohere,
     gemini,
     huggingface,
@@ -37,7 +39,7 @@ from otel_sessions.capture.formats.wire import Endpoint
 
 _FORMATS = (
     watsonx, interactions, gemini, openai, anthropic, bedrock, media, cohere, rerank, mistral, ollama, huggingface,
-    replicate,
+    cloudflare, replicate,
 )  # fmt: skip
 
 ENDPOINTS: tuple[Endpoint, ...] = tuple(endpoint for form in _FORMATS for endpoint in form.ENDPOINTS)

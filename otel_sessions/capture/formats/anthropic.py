@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from otel_sessions.capture.formats.wire import (
     NOTHING,
@@ -78,6 +79,12 @@ def call(body: bytes) -> Call:
             service_tier=found.service_tier,
         ),
     )
+
+
+def vertex_call(body: bytes) -> Call:
+    """Body of a request on Vertex AI; the model stands in the path."""
+    found = decode(_Request, body)
+    return Call() if found is None else structs.replace(call(body), fits=starts(found.messages, b"["))
 
 
 def read(data: bytes, answer: Answer) -> None:
@@ -211,9 +218,9 @@ _TELLING = re.compile(rb'"usage"|"stop_reason"|"error"')
 
 ENDPOINTS = (
     Endpoint("chat", _ANTHROPIC, "/v1/messages", call, read, usage, telling=_TELLING, sent=sent, received=received),
-    Endpoint("chat", _ANTHROPIC, f"{_VERTEX}:rawPredict", call, read, usage, sent=sent, received=received),
+    Endpoint("chat", _ANTHROPIC, f"{_VERTEX}:rawPredict", vertex_call, read, usage, sent=sent, received=received),
     Endpoint(
-        "chat", _ANTHROPIC, f"{_VERTEX}:streamRawPredict", call, read, usage,
+        "chat", _ANTHROPIC, f"{_VERTEX}:streamRawPredict", vertex_call, read, usage,
         streams=True, telling=_TELLING, sent=sent, received=received,
     ),
     Endpoint("text_completion", _ANTHROPIC, "/v1/complete", call, read, usage),

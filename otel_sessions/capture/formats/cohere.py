@@ -1,4 +1,4 @@
-"""Cohere's wire format: chat of both versions, generate, embed. Ranking is in ``rerank``.
+"""Cohere's wire format: chat of both versions, generate, summarize, embed, parse. Ranking is in ``rerank``.
 
 Usage (https://docs.cohere.com/reference/chat): ``billed_units`` is what the bill says; ``tokens`` includes the
 preamble, which is free. Only where units are missing do the tokens count, and only then ``cached_tokens``, which are a
@@ -166,6 +166,7 @@ _HOSTS = (_COHERE, "azure.ai.inference")
 
 ENDPOINTS = (
     Endpoint("chat", _COHERE, "/v[12]/chat", call, read, usage, only=_HOSTS, sent=sent, received=received),
-    Endpoint("text_completion", _COHERE, "/v1/generate", call, read, usage, only=_HOSTS),
+    Endpoint("text_completion", _COHERE, "/v1/(?:generate|summarize)", call, read, usage, only=_HOSTS),
+    Endpoint("generate_content", _COHERE, "/v2/parse", call, read, usage, only=(_COHERE,)),
     Endpoint("embeddings", _COHERE, "/v[12]/embed", call, read, usage, only=_HOSTS),
 )

@@ -215,6 +215,7 @@ def _join(parts: list[Message], piece: Message) -> None:
 
 
 _MODEL = "/(?P<model>[^/:]+)"
+_GUEST = "/publishers/(?!google/|anthropic/|mistralai/)[^/]+/models/(?P<model>[^/:]+):(?:stream)?[rR]awPredict"
 _GEMINI = "gcp.gemini"
 
 ENDPOINTS = (
@@ -230,6 +231,9 @@ ENDPOINTS = (
     replace(
         openai.ENDPOINTS[0], provider=_GEMINI, usage=compatible_usage, usual=nothing_usual,
         only=(_GEMINI, "gcp.vertex_ai"),
+    ),
+    replace(
+        openai.ENDPOINTS[0], provider="gcp.vertex_ai", path=_GUEST,
     ),
     Endpoint("generate_content", _GEMINI, "/(?P<model>imag[^/:]*):predict", call, read, usage),
 )  # fmt: skip

@@ -84,5 +84,5 @@ ENDPOINTS = (
     replace(_COMPLETIONS, provider=_MISTRAL, call=completions_call, only=(_MISTRAL,)),
     Endpoint("chat", _MISTRAL, _TURN, call, read, openai.usage, only=(_MISTRAL,)),
     Endpoint("chat", _MISTRAL, f"{_VERTEX}:(?:stream)?[rR]awPredict", chat_call, openai.read_part, openai.usage),
-    Endpoint("generate_content", _MISTRAL, "/v1/ocr", call, read, no_usage, only=(_MISTRAL,)),
+    Endpoint("generate_content", _MISTRAL, "/ocr", call, read, no_usage, only=(_MISTRAL, "azure.ai.inference")),
 )

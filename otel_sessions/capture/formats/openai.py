@@ -159,7 +159,18 @@ def input_call(body: bytes) -> Call:
 
 
 def _decision_call(body: bytes) -> Call:
-    return replace(_call("questions", body), lacks_usage=False)
+    found = decode(_Request, body)
+    fits = found is not None and type(found.model) is str and starts(found.questions, b"[", b"{")
+    return replace(_call("questions", body), lacks_usage=False, fits=fits)
+
+
+def _serving_call(body: bytes) -> Call:
+    """Body of a request to a model that stands in the path, and may be of any kind."""
+    for shape, operation in (("messages", "chat"), ("prompt", "text_completion"), ("input", "embeddings")):
+        found = decode(_Request, body)
+        if found is not None and starts(getattr(found, shape), b"[", b'"'):
+            return replace(_call(shape, body), fits=True, operation=operation, lacks_usage=False)
+    return Call()
 
 
 def read_part(data: bytes, answer: Answer) -> None:
@@ -273,12 +284,15 @@ def usage(raw: Mapping[str, Any]) -> Usage:
         raw, "completion_tokens_details", "output_tokens_details", "completion_token_details", "output_token_details"
     )
     cached = part_of(inputs, "cached_tokens_details") or part_of(raw, "cached_tokens_details")
+    both = {**raw, **inputs}
+    written = part_of(both, "cache_creation") or part_of(both, "cache_creation_token_details")
     given, output, reasoning = _totals(raw, _first({**raw, **outputs}, "reasoning_tokens"))
     return Usage(
         input=given,
         output=output,
-        cache_read=_first({**raw, **inputs}, *_CACHE_READS),
-        cache_write=_first(inputs, "cache_write_tokens"),
+        cache_read=_first(both, *_CACHE_READS),
+        cache_write=_first(both, *_CACHE_WRITES),
+        cache_write_1h=_first(written, "ephemeral_1h_input_tokens"),
         reasoning=reasoning,
         audio_input=_first(inputs, "audio_tokens"),
         audio_output=_first(outputs, "audio_tokens"),
@@ -294,8 +308,17 @@ def usage(raw: Mapping[str, Any]) -> Usage:
 
 _CACHE_READS = (
     "cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cache_read_tokens",
-    "cached_prompt_text_tokens",
+    "cached_prompt_text_tokens", "num_cached_tokens",
 )  # fmt: skip
+_CACHE_WRITES = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
+"""OpenAI and OpenRouter; LiteLLM; Alibaba and Perplexity. All part of the input."""
+
+
+def input_usage(raw: Mapping[str, Any]) -> Usage:
+    """For what writes nothing: Voyage's and Jina's embeddings and rankings state but a total."""
+    found = usage(raw)
+    alone = found.input is None and found.output is None
+    return replace(found, input=tokens(raw.get("total_tokens"))) if alone else found
 
 
 def _totals(raw: Mapping[str, Any], reasoning: int | None) -> tuple[int | None, int | None, int | None]:
@@ -304,8 +327,6 @@ def _totals(raw: Mapping[str, Any], reasoning: int | None) -> tuple[int | None, 
     given = total(_first(raw, "prompt_tokens", "input_tokens"), _first(raw, "connector_tokens"))
     output = _first(raw, "completion_tokens", "output_tokens")
     whole = _first(raw, "total_tokens")
-    if given is None and output is None:
-        given = whole  # Voyage's and Jina's embeddings and rankings state nothing else
     # xAI by its total, Perplexity's deep research by more reasoning than completion.
     if reasoning and (whole == total(given, output, reasoning) or reasoning > (output or 0)):
         output = total(output, reasoning)
@@ -476,19 +497,28 @@ ENDPOINTS = (
         "text_completion", _OPENAI, "/completions", completions_call, read_part, usage,
         usual=usual, telling=_TELLING, sent=prompt_sent, received=chat_received,
     ),
-    Endpoint("embeddings", _OPENAI, "/embeddings", input_call, read_part, usage, sent=prompt_sent),
+    Endpoint("embeddings", _OPENAI, "/embeddings", input_call, read_part, input_usage, sent=prompt_sent),
     Endpoint(
         "chat", _OPENAI, "/responses(?:/compact)?", input_call, read_response, usage,
         telling=_TELLING_EVENT, sent=response_sent, received=response_received,
     ),
     Endpoint(
-        "embeddings", "voyage", "/v1/(?:multimodal|contextualized)embeddings", input_call, read_part, usage,
-        only=("voyage",),
+        "embeddings", "voyage", "/v1/(?:multimodal|contextualized)embeddings", input_call, read_part, input_usage,
+        only=("voyage", "perplexity"),
     ),
-    Endpoint("generate_content", _OPENAI, "/decisions", _decision_call, read_part, usage),
+    Endpoint("generate_content", _OPENAI, "/(?:decisions|systemone)", _decision_call, read_part, usage),
     Endpoint(
         "chat", "writer", "/v1/chat", chat_call, read_part, usage,
-        usual=usual, only=("writer",), sent=chat_sent, received=chat_received,
+        usual=usual, only=("writer", "reka"), sent=chat_sent, received=chat_received,
+    ),
+    Endpoint("generate_content", "writer", "/v1/(?:vision|translation)", chat_call, read_part, usage, only=("writer",)),
+    Endpoint(
+        "chat", "minimax", "/v1/text/chatcompletion_v2", chat_call, read_part, usage,
+        only=("minimax",), telling=_TELLING, sent=chat_sent, received=chat_received,
+    ),
+    Endpoint(
+        "chat", "snowflake", "/cortex/inference:complete", chat_call, read_part, usage,
+        usual=usual, telling=_TELLING, sent=chat_sent, received=chat_received,
     ),
     Endpoint(
         "chat", "perplexity", "/v1/sonar", chat_call, read_part, usage,
@@ -499,7 +529,7 @@ ENDPOINTS = (
         only=("perplexity",), sent=response_sent, received=response_received,
     ),
     Endpoint(
-        "chat", "databricks", "/serving-endpoints/(?P<model>[^/]+)/invocations", chat_call, read_part, usage,
+        "chat", "databricks", "/serving-endpoints/(?P<model>[^/]+)/invocations", _serving_call, read_part, usage,
         usual=usual, only=("databricks",), sent=chat_sent, received=chat_received,
     ),
 )  # fmt: skip

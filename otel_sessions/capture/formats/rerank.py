@@ -53,7 +53,7 @@ def read(data: bytes, answer: Answer) -> None:
 
 def usage(raw: Mapping[str, Any]) -> Usage:
     """Tokens, where they are what is counted."""
-    return cohere.usage(raw) if "billed_units" in raw else openai.usage(raw)
+    return cohere.usage(raw) if "billed_units" in raw else openai.input_usage(raw)
 
 
 ENDPOINTS = (Endpoint("rerank", "cohere", "/rerank", call, read, usage),)

@@ -302,3 +302,48 @@ class TestHosts:
         found = exchange(url, {"model": "m", "messages": []}, answer)
         assert counts(found) == {"input_tokens": 1, "output_tokens": 2}
         assert exchange(url, {"dataframe_split": {}}, {}) is None
+
+    @pytest.mark.parametrize(("host", "output"), [("api.perplexity.ai", 17), ("w.azuredatabricks.net", 12)])
+    def test_reasoning_beside_the_completion_or_in_it(self, host: str, output: int) -> None:
+        """Perplexity names it like others do, and counts it apart even where it is less than the completion."""
+        stated = {"prompt_tokens": 3, "completion_tokens": 12, "total_tokens": 15, "reasoning_tokens": 5}
+        found = exchange(f"https://{host}/chat/completions", CHAT, {"usage": {**stated, "citation_tokens": 99}})
+        assert counts(found) == {"input_tokens": 3, "output_tokens": output, "reasoning.output_tokens": 5}
+
+    @pytest.mark.parametrize(
+        ("usage", "expected"),
+        [
+            ({"prompt_tokens_details": {"cached_tokens": 2, "cache_creation_tokens": 3}}, (2, 3)),
+            ({"prompt_tokens_details": {"cached_tokens": 2}, "cache_creation_input_tokens": 3, "cache_read_input_tokens": 2}, (2, 3)),
+            ({"prompt_tokens_details": {"cached_tokens": 2, "cache_creation_input_tokens": 3, "cache_type": "ephemeral"}}, (2, 3)),
+            ({"prompt_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 3}}, (2, 3)),
+            ({"input_tokens_details": {"cache_read_input_tokens": 2, "cache_creation_input_tokens": 3}}, (2, 3)),
+            ({"num_cached_tokens": 2}, (2, None)),
+        ],
+        ids=["litellm", "litellm beside", "alibaba", "openai", "perplexity", "mistral"],
+    )  # fmt: skip
+    def test_caches_by_each_name(self, usage: dict[str, Any], expected: tuple[int, int | None]) -> None:
+        """What was read from a cache and what was written to it are parts of the input."""
+        found = counts(usage_of({"prompt_tokens": 9, "completion_tokens": 1, **usage}))
+        assert found["input_tokens"] == 9
+        assert (found.get("cache_read.input_tokens"), found.get("cache_creation.input_tokens")) == expected
+
+    def test_caches_kept_for_an_hour(self) -> None:
+        """Gateways pass on how long Anthropic keeps what was written."""
+        kept = {"cache_creation_tokens": 5, "cache_creation_token_details": {"ephemeral_1h_input_tokens": 4}}
+        found = usage_of({"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": kept})
+        assert found is not None
+        assert found["otel_sessions.usage.cache_creation_1h.input_tokens"] == 4
+
+    def test_moonshot_states_usage_in_the_last_choice(self) -> None:
+        """It counts where no chunk states it beside the choices."""
+        usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "cached_tokens": 2}
+        last = {"id": "i", "model": "m", "choices": [{"index": 0, "finish_reason": "stop", "usage": usage}]}
+        body = events({"id": "i", "model": "m", "choices": [{"index": 0, "delta": {"content": "x"}}]}, last)
+        found = exchange("https://api.moonshot.ai/v1/chat/completions", CHAT | {"stream": True}, body)
+        assert counts(found) == {"input_tokens": 3, "output_tokens": 4, "cache_read.input_tokens": 2}
+        both = exchange(
+            "https://api.moonshot.ai/v1/chat/completions", CHAT | {"stream": True},
+            events(last, {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 6}}),
+        )  # fmt: skip
+        assert counts(both) == {"input_tokens": 5, "output_tokens": 6}

@@ -321,13 +321,19 @@ def input_usage(raw: Mapping[str, Any]) -> Usage:
     return replace(found, input=tokens(raw.get("total_tokens"))) if alone else found
 
 
+def _perplexity_usage(raw: Mapping[str, Any]) -> Usage:
+    """Reasoning is beside the completion, and in no total. So are citations, which have a price of their own."""
+    found = usage(raw)
+    return replace(found, output=total(_first(raw, "completion_tokens"), found.reasoning))
+
+
 def _totals(raw: Mapping[str, Any], reasoning: int | None) -> tuple[int | None, int | None, int | None]:
     """Inclusive input and output, and the reasoning in the latter."""
     # What Mistral's connectors read is neither prompt nor completion, but part of the total.
     given = total(_first(raw, "prompt_tokens", "input_tokens"), _first(raw, "connector_tokens"))
     output = _first(raw, "completion_tokens", "output_tokens")
     whole = _first(raw, "total_tokens")
-    # xAI by its total, Perplexity's deep research by more reasoning than completion.
+    # xAI by its total, others by more reasoning than completion.
     if reasoning and (whole == total(given, output, reasoning) or reasoning > (output or 0)):
         output = total(output, reasoning)
     return given, output, reasoning
@@ -521,8 +527,8 @@ ENDPOINTS = (
         usual=usual, telling=_TELLING, sent=chat_sent, received=chat_received,
     ),
     Endpoint(
-        "chat", "perplexity", "/v1/sonar", chat_call, read_part, usage,
-        usual=usual, only=("perplexity",), sent=chat_sent, received=chat_received,
+        "chat", "perplexity", "/(?:chat/completions|v1/sonar)", chat_call, read_part, _perplexity_usage,
+        usual=usual, telling=_TELLING, only=("perplexity",), sent=chat_sent, received=chat_received,
     ),
     Endpoint(
         "chat", "perplexity", "/v1/agent", input_call, read_response, usage,

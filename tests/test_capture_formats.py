@@ -40,7 +40,7 @@ def usage_of(endpoint: Endpoint, *parts: Any) -> Usage:
     return endpoint.usage(_merged(answer_of(endpoint, *parts).usages)[0])
 
 
-CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES = openai.ENDPOINTS[:4]
+CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES = openai.CHAT, openai.COMPLETIONS, openai.EMBEDDINGS, openai.RESPONSES
 MESSAGES = anthropic.ENDPOINTS[0]
 GENERATE = gemini.ENDPOINTS[0]
 

@@ -82,6 +82,24 @@ class TestAnthropic:
             "input_tokens": 1015, "output_tokens": 106, "cache_read.input_tokens": 10, "cache_creation.input_tokens": 0,
         }  # fmt: skip
 
+    @pytest.mark.parametrize("streamed", [False, True])
+    def test_the_model_that_took_over_is_the_one_that_answered(self, streamed: bool) -> None:  # noqa: FBT001
+        """A stream begins with the model that declined; the iterations say whose the answer is."""
+        hops = [
+            {"type": "message", "model": "claude-x", "input_tokens": 5, "output_tokens": 0},
+            {"type": "fallback_message", "model": "claude-y", "input_tokens": 5, "output_tokens": 6},
+        ]
+        usage = {"input_tokens": 5, "output_tokens": 6, "iterations": hops}
+        body = events(
+            {"type": "message_start", "message": {"id": "m", "model": "claude-x", "usage": {"input_tokens": 5, "output_tokens": 1}}},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage},
+        )  # fmt: skip
+        whole = {"id": "m", "type": "message", "model": "claude-y", "stop_reason": "end_turn", "usage": usage}
+        found = exchange("https://api.anthropic.com/v1/messages", CHAT, body if streamed else whole)
+        assert counts(found) == {"input_tokens": 5, "output_tokens": 6}
+        assert found is not None
+        assert found["gen_ai.response.model"] == "claude-y"
+
     def test_text_completions_of_old(self) -> None:
         """They state no usage."""
         asked = {"model": "claude-2", "prompt": "hi", "max_tokens_to_sample": 9}

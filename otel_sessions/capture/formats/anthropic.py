@@ -4,7 +4,8 @@ Usage (https://docs.anthropic.com/en/api/messages): ``input_tokens`` leaves cach
 added. A stream states the input side in ``message_start``, with a guess at the output, and the cumulative output in
 ``message_delta``; the last value of each field stands, and of a stream that is cut off before that nothing counts: what
 it wrote is not known. What a compaction inside the call cost stands in ``iterations`` alone, so it is added; an
-advisor's tokens, there too, are billed as another model's and are not. Text completions state no usage.
+advisor's tokens, there too, are billed as another model's and are not. Where a declined request was passed on to
+another model, that one is said there to have answered. Text completions state no usage.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from otel_sessions.capture.formats.wire import (
     objects,
     parameters,
     part_of,
+    plain,
     starts,
     text,
     tokens,
@@ -107,6 +109,15 @@ def _take(part: _Message, answer: Answer) -> None:
     answer.name(part.model, part.id)
     answer.finish(0, part.stop_reason)
     answer.use(part.usage, merge=True)
+    if b'"fallback_message"' in bytes(part.usage):
+        answer.model = _served_by(part.usage) or answer.model
+
+
+def _served_by(usage: msgspec.Raw) -> str | None:
+    """The model that took over from the one that the stream began with, by the last of the iterations."""
+    iterations = objects(mapping(plain(bytes(usage))).get("iterations"))
+    models = (item.get("model") for item in iterations if item.get("type") == "fallback_message")
+    return next(filter(None, map(text, models)), None)
 
 
 def usage(raw: Mapping[str, Any]) -> Usage:

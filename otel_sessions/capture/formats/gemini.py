@@ -229,11 +229,9 @@ ENDPOINTS = (
     Endpoint("embeddings", _GEMINI, f"{_MODEL}:(?:embedContent|batchEmbedContents)", call, read, usage, sent=sent),
     Endpoint("embeddings", _GEMINI, "/(?P<model>[^/:]*(?:embed|gecko)[^/:]*):predict", call, read, usage),
     replace(
-        openai.ENDPOINTS[0], provider=_GEMINI, usage=compatible_usage, usual=nothing_usual,
+        openai.CHAT, provider=_GEMINI, usage=compatible_usage, usual=nothing_usual,
         only=(_GEMINI, "gcp.vertex_ai"),
     ),
-    replace(
-        openai.ENDPOINTS[0], provider="gcp.vertex_ai", path=_GUEST,
-    ),
+    replace(openai.CHAT, provider="gcp.vertex_ai", path=_GUEST),
     Endpoint("generate_content", _GEMINI, "/(?P<model>imag[^/:]*):predict", call, read, usage),
 )  # fmt: skip

@@ -77,11 +77,9 @@ def read(data: bytes, answer: Answer) -> None:
 _VERTEX = "/publishers/mistralai/models/(?P<model>[^/:]+)"
 _TURN = "/v1/conversations(?:/[^/]+(?:/restart)?)?"
 
-_CHAT, _COMPLETIONS = openai.ENDPOINTS[:2]
-
 ENDPOINTS = (
-    replace(_CHAT, provider=_MISTRAL, call=chat_call, only=(_MISTRAL,)),
-    replace(_COMPLETIONS, provider=_MISTRAL, call=completions_call, only=(_MISTRAL,)),
+    replace(openai.CHAT, provider=_MISTRAL, call=chat_call, only=(_MISTRAL,)),
+    replace(openai.COMPLETIONS, provider=_MISTRAL, call=completions_call, only=(_MISTRAL,)),
     Endpoint("chat", _MISTRAL, _TURN, call, read, openai.usage, only=(_MISTRAL,)),
     Endpoint("chat", _MISTRAL, f"{_VERTEX}:(?:stream)?[rR]awPredict", chat_call, openai.read_part, openai.usage),
     Endpoint("generate_content", _MISTRAL, "/ocr", call, read, no_usage, only=(_MISTRAL, "azure.ai.inference")),

@@ -55,6 +55,7 @@ class _Request(msgspec.Struct):
     prompt: msgspec.Raw = NOTHING
     input: msgspec.Raw = NOTHING
     questions: msgspec.Raw = NOTHING
+    variables: msgspec.Raw = NOTHING
 
 
 class _Choice(msgspec.Struct):
@@ -162,6 +163,12 @@ def _decision_call(body: bytes) -> Call:
     found = decode(_Request, body)
     fits = found is not None and type(found.model) is str and starts(found.questions, b"[", b"{")
     return replace(_call("questions", body), lacks_usage=False, fits=fits)
+
+
+def _stored_prompt_call(body: bytes) -> Call:
+    """Body of a request for a prompt that a gateway keeps, with its model (Portkey)."""
+    found = decode(_Request, body)
+    return Call() if found is None else Call(stream=found.stream is True, fits=starts(found.variables, b"{"))
 
 
 def _serving_call(body: bytes) -> Call:
@@ -494,20 +501,29 @@ _OPENAI = "openai"
 _TELLING = re.compile(rb'"(?:usage|finish_reason|x_groq|error|base_resp)"\s*:\s*[^n\s]|"object"\s*:\s*"error"')
 _TELLING_EVENT = re.compile(rb'"(?:(?:response|error)"\s*:\s*\{|type"\s*:\s*"error")')
 
+CHAT = Endpoint(
+    "chat", _OPENAI, "/(?:chat|agents)/completions", chat_call, read_part, usage,
+    usual=usual, telling=_TELLING, sent=chat_sent, received=chat_received,
+)  # fmt: skip
+COMPLETIONS = Endpoint(
+    "text_completion", _OPENAI, "/completions", completions_call, read_part, usage,
+    usual=usual, telling=_TELLING, sent=prompt_sent, received=chat_received,
+)  # fmt: skip
+EMBEDDINGS = Endpoint("embeddings", _OPENAI, "/embeddings", input_call, read_part, input_usage, sent=prompt_sent)
+RESPONSES = Endpoint(
+    "chat", _OPENAI, "/responses(?:/compact)?", input_call, read_response, usage,
+    telling=_TELLING_EVENT, sent=response_sent, received=response_received,
+)  # fmt: skip
+
 ENDPOINTS = (
+    CHAT,
     Endpoint(
-        "chat", _OPENAI, "/(?:chat|agents)/completions", chat_call, read_part, usage,
-        usual=usual, telling=_TELLING, sent=chat_sent, received=chat_received,
+        "chat", _OPENAI, "/prompts/[^/]+/completions", _stored_prompt_call, read_part, usage,
+        usual=usual, telling=_TELLING, received=chat_received,
     ),
-    Endpoint(
-        "text_completion", _OPENAI, "/completions", completions_call, read_part, usage,
-        usual=usual, telling=_TELLING, sent=prompt_sent, received=chat_received,
-    ),
-    Endpoint("embeddings", _OPENAI, "/embeddings", input_call, read_part, input_usage, sent=prompt_sent),
-    Endpoint(
-        "chat", _OPENAI, "/responses(?:/compact)?", input_call, read_response, usage,
-        telling=_TELLING_EVENT, sent=response_sent, received=response_received,
-    ),
+    COMPLETIONS,
+    EMBEDDINGS,
+    RESPONSES,
     Endpoint(
         "embeddings", "voyage", "/v1/(?:multimodal|contextualized)embeddings", input_call, read_part, input_usage,
         only=("voyage", "perplexity"),

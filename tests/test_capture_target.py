@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx
@@ -9,6 +10,8 @@ import httpx2
 import pytest
 
 from otel_sessions.base.settings import Settings
+from otel_sessions.capture.formats import ENDPOINTS
+from otel_sessions.capture.formats.wire import Endpoint
 from otel_sessions.capture.target import Elsewhere, Target, Targets
 
 
@@ -110,6 +113,12 @@ def test_the_settings_for_hosts() -> None:
     found = target(url, llm_hosts=("llm.internal:9000",))
     assert found is not None
     assert not found.certain
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.path)
+def test_paths_begin_with_a_plain_slash(endpoint: Endpoint) -> None:
+    """Then one search tells the paths of all other requests of the host, three times as fast as without."""
+    assert re.match(r"/(?!\?)", endpoint.path)
 
 
 def test_keys_in_query_strings_are_not_remembered() -> None:

@@ -102,15 +102,17 @@ def read(data: bytes, answer: Answer) -> None:
     for part in (event, event.delta):
         if part is not None:
             _take(part, answer)
-    answer.settle()
+    if answer.begun is not None:
+        answer.settle()
 
 
 def _take(part: _Message, answer: Answer) -> None:
     answer.name(part.model, part.id)
     answer.finish(0, part.stop_reason)
-    answer.use(part.usage, merge=True)
-    if b'"fallback_message"' in bytes(part.usage):
-        answer.model = _served_by(part.usage) or answer.model
+    if part.usage is not NOTHING:
+        answer.use(part.usage, merge=True)
+        if b'"fallback_message"' in bytes(part.usage):
+            answer.model = _served_by(part.usage) or answer.model
 
 
 def _served_by(usage: msgspec.Raw) -> str | None:

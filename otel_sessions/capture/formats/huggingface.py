@@ -82,7 +82,7 @@ def usage(raw: Mapping[str, Any]) -> Usage:
 
 
 _TEXT = "text_completion"
-_MODEL = "(?<!/api)/models/(?P<model>[^/]+/[^/]+)"
+_MODEL = "/(?<!/api/)models/(?P<model>[^/]+/[^/]+)"
 
 ENDPOINTS = (
     Endpoint(_TEXT, _HUGGINGFACE, "/generate", call, read, usage),

@@ -28,7 +28,7 @@ OPENAI_USAGE = {
 ANTHROPIC_USAGE = {
     "input_tokens": 5, "output_tokens": 6, "cache_read_input_tokens": 7, "cache_creation": {"ephemeral_1h_input_tokens": 1},
     "cache_creation_input_tokens": 2, "server_tool_use": {"web_search_requests": 1}, "service_tier": "batch", "speed": "fast",
-    "iterations": [{"type": "compaction", "input_tokens": 1, "cache_creation": {}}], "output_tokens_details": {"thinking_tokens": 1},
+    "iterations": [{"type": "compaction", "input_tokens": 1, "cache_creation": {}}, {"type": "fallback_message", "model": "m"}], "output_tokens_details": {"thinking_tokens": 1},
 }  # fmt: skip
 MESSAGE = {
     "id": "i",
@@ -146,6 +146,15 @@ SAMPLES: dict[str, tuple[Any, list[Any]]] = {
     "https://us-south.ml.cloud.ibm.com/ml/v1/text/generation": (
         {"model_id": "m", "input": "x", "parameters": {"max_new_tokens": 1}},
         [{"model_id": "m", "results": [{"generated_token_count": 1, "input_token_count": 2, "stop_reason": "x"}], "input_token_count": 1}],
+    ),
+    "https://api.cloudflare.com/client/v4/accounts/a/ai/run/@cf/m/l": (
+        {"messages": [], "prompt": "x", "text": ["x"], "stream": True, "max_tokens": 3},
+        [{"result": {"usage": OPENAI_USAGE}, "errors": [{"code": 3}]}, {"usage": OPENAI_USAGE}],
+    ),
+    "https://w.azuredatabricks.net/serving-endpoints/m/invocations": (
+        {"messages": [], "prompt": "x", "input": ["x"], "max_tokens": 3},
+        [{"id": "i", "model": "m", "base_resp": {"status_code": 3}, "object": "error", "type": "t", "code": 3,
+          "choices": [{"index": 0, "usage": OPENAI_USAGE}]}],
     ),
     "http://tgi/generate": (
         {"inputs": "x", "parameters": {"max_new_tokens": 1}},

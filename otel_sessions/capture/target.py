@@ -69,6 +69,7 @@ _PROVIDERS = {
     "api.deepinfra.com": "deepinfra",
     "api.sambanova.ai": "sambanova",
     "integrate.api.nvidia.com": "nvidia",
+    "ai.api.nvidia.com": "nvidia",
     "api.voyageai.com": "voyage",
     "ai.mongodb.com": "voyage",
     "api.writer.com": "writer",

@@ -1,4 +1,4 @@
-"""Ranking of documents: Cohere, Voyage, Jina, and servers that speak like them (vLLM, TEI, LiteLLM).
+"""Ranking of documents: Cohere, Voyage, Jina, NVIDIA, and servers that speak like them (vLLM, TEI, LiteLLM).
 
 Usage: Cohere bills searches (``meta.billed_units.search_units``), which have no attribute and stay in the raw usage;
 Voyage and Jina bill tokens (``usage.total_tokens``).
@@ -20,6 +20,7 @@ class _Request(msgspec.Struct):
     query: msgspec.Raw = NOTHING
     documents: msgspec.Raw = NOTHING
     texts: msgspec.Raw = NOTHING
+    passages: msgspec.Raw = NOTHING
 
 
 class _Ranking(msgspec.Struct):
@@ -35,7 +36,7 @@ def call(body: bytes) -> Call:
     found = decode(_Request, body)
     if found is None:
         return Call()
-    ranked = starts(found.documents, b"[") or starts(found.texts, b"[")
+    ranked = any(starts(listed, b"[") for listed in (found.documents, found.texts, found.passages))
     return Call(model=text(found.model), fits=ranked and starts(found.query, b'"', b"{"))
 
 
@@ -56,4 +57,4 @@ def usage(raw: Mapping[str, Any]) -> Usage:
     return cohere.usage(raw) if "billed_units" in raw else openai.input_usage(raw)
 
 
-ENDPOINTS = (Endpoint("rerank", "cohere", "/rerank", call, read, usage),)
+ENDPOINTS = (Endpoint("rerank", "cohere", "/rerank(?:ing)?", call, read, usage),)

@@ -1,8 +1,8 @@
-"""IBM watsonx.ai: text generation, chat and embeddings.
+"""IBM watsonx.ai: text generation, chat, embeddings and ranking.
 
 Usage: text generation states tokens per result; in a stream the input's stand in the first event only, and the
 output's grow (https://cloud.ibm.com/apidocs/watsonx-ai#text-generation). Chat speaks OpenAI's format under paths of
-its own. Embeddings state ``input_token_count``.
+its own. Embeddings and rankings state ``input_token_count``.
 """
 
 from __future__ import annotations
@@ -101,4 +101,5 @@ ENDPOINTS = (
     Endpoint("chat", _WATSONX, f"{_ML}/text/chat", call, openai.read_part, openai.usage),
     Endpoint("chat", _WATSONX, f"{_ML}/text/chat_stream", call, openai.read_part, openai.usage, streams=True),
     Endpoint("embeddings", _WATSONX, f"{_ML}/text/embeddings", call, read, usage),
+    Endpoint("rerank", _WATSONX, f"{_ML}/text/rerank", call, read, usage),
 )  # fmt: skip

@@ -66,6 +66,48 @@ class TestAnthropicEndsEarly:
         assert counts(exchange(MESSAGES, ASKED, events(*parts))) == {"input_tokens": 900, "output_tokens": output}
 
 
+CUT: dict[str, tuple[str, Any, bytes, bytes]] = {
+    "titan": (
+        "https://bedrock-runtime.us-east-1.amazonaws.com/model/amazon.titan-x/invoke-with-response-stream", {"inputText": "x"},
+        chunk({"outputText": "a", "inputTextTokenCount": 3, "totalOutputTextTokenCount": None, "completionReason": None}),
+        chunk({"outputText": "b", "totalOutputTextTokenCount": 4, "completionReason": "FINISH"}),
+    ),
+    "gemini": (
+        "https://generativelanguage.googleapis.com/v1beta/models/g:streamGenerateContent", {"contents": []},
+        b'data: {"candidates":[{"content":{}}],"usageMetadata":{"promptTokenCount":3,"totalTokenCount":3}}\n\n',
+        b'data: {"candidates":[{"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":4}}\n\n',
+    ),
+    "watsonx": (
+        "https://us-south.ml.cloud.ibm.com/ml/v1/text/generation_stream", {"model_id": "m", "input": "x"},
+        b'data: {"results":[{"input_token_count":3,"generated_token_count":0,"stop_reason":"not_finished"}]}\n\n',
+        b'data: {"results":[{"input_token_count":0,"generated_token_count":4,"stop_reason":"eos_token"}]}\n\n',
+    ),
+    "llama": (
+        "https://bedrock-runtime.us-east-1.amazonaws.com/model/meta.llama/invoke-with-response-stream", {"prompt": "x"},
+        chunk({"generation": "", "prompt_token_count": 3, "generation_token_count": None, "stop_reason": None}),
+        chunk({"generation": "", "prompt_token_count": None, "generation_token_count": 4, "stop_reason": "stop"}),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_input_alone_is_no_usage_of_a_stream(name: str) -> None:
+    """A stream that was cut off when only its input was stated has no numbers, which would make it look cheap."""
+    url, asked, first, rest = CUT[name]
+    cut = exchange(url, asked, first)
+    assert counts(cut) == {}
+    assert cut is not None
+    assert "3" in cut["otel_sessions.usage.raw"]
+    assert counts(exchange(url, asked, first + rest)) == READ
+
+
+def test_input_alone_is_usage_where_nothing_was_written() -> None:
+    """A prompt that was refused is read and billed all the same."""
+    body = b'data: {"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{"promptTokenCount":3}}\n\n'
+    url = "https://generativelanguage.googleapis.com/v1beta/models/g:streamGenerateContent"
+    assert counts(exchange(url, {"contents": []}, body)) == {"input_tokens": 3}
+
+
 class TestNesting:
     DEEP = b"[" * 5_000 + b"]" * 5_000
 

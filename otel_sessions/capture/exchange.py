@@ -29,6 +29,7 @@ BATCH = 64 * 1024
 """Bytes of a body that are kept before they are parsed, so that a chunk costs no more than an append."""
 
 _NO_TEXT = ("audio/", "image/", "video/")
+_WRITES = ("chat", "text_completion", "generate_content")
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -217,11 +218,18 @@ class Exchange:
                 found |= usual
             else:
                 decoded, found[names.RAW_USAGE] = _merged(raws)
-                found |= endpoint.usage(decoded).attributes()
+                usage = endpoint.usage(decoded).attributes()
+                found |= {} if self._is_half(usage) else usage
         elif answer.begun is not None:
             found[names.RAW_USAGE] = answer.begun.decode("utf-8", "replace")
         if names.COST in found:
             found[names.COST_STATUS] = "provided"
+
+    def _is_half(self, usage: Mapping[str, AttributeValue]) -> bool:
+        """Whether a stream was cut off when it had stated its input only: that alone is not what it cost."""
+        stated = names.OUTPUT_TOKENS in usage or names.INPUT_TOKENS not in usage or names.COST in usage
+        ended = bool(self._answer.finish_reasons) or not self._streamed
+        return not stated and not ended and self._target.endpoint.operation in _WRITES
 
 
 def _merged(raws: list[bytes]) -> tuple[Mapping[str, Any], str]:

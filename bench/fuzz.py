@@ -36,6 +36,8 @@ DOCUMENTS: tuple[Any, ...] = (
     {"metadata": {"usage": {"inputTokens": 1, "outputTokens": -2}}, "error": {"type": "x"}},
     {"results": [{"tokenCount": 1.5, "input_token_count": 2**70}], "prompt_eval_count": "7", "done_reason": "stop"},
     {"response": {"meta": {"billed_units": {"input_tokens": 1.0}}}, "finish_reason": "COMPLETE"},
+    {"result": {"usage": USAGE}, "object": "error", "type": "x", "base_resp": {"status_code": 1004}},
+    {"usage": {"output_tokens": 1, "iterations": [{"type": "fallback_message", "model": "m"}]}, "deep": None},
 )
 TEXTS = tuple(json.dumps(document).encode() for document in DOCUMENTS)
 

@@ -23,6 +23,7 @@ CALLS: dict[str, tuple[str, str]] = {
     "https://models.github.ai/orgs/o/inference/chat/completions": ("chat", "github"),
     "https://ai-gateway.vercel.sh/v1/chat/completions": ("chat", "vercel"),
     "https://us.inference.heroku.com/v1/chat/completions": ("chat", "heroku"),
+    "https://api.business.githubcopilot.com/chat/completions": ("chat", "github-copilot"),
     "https://api.deepseek.com/beta/completions": ("text_completion", "deepseek"),
     "https://api.moonshot.cn/v1/chat/completions": ("chat", "moonshot_ai"),
     "https://api.moonshot.ai/anthropic/v1/messages": ("chat", "moonshot_ai"),

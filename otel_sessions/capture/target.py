@@ -90,7 +90,7 @@ _PROVIDERS = {
     "ai-gateway.vercel.sh": "vercel",
     "api.cloudflare.com": "cloudflare",
     "gateway.ai.cloudflare.com": "cloudflare",
-    "api.githubcopilot.com": "github-copilot",
+    "githubcopilot.com": "github-copilot",
     "api.meta.ai": "meta",
     "api.llama.com": "meta",
     "api.arcee.ai": "arcee",

@@ -74,6 +74,12 @@ CALLS: dict[str, tuple[str, str, Callable[[], object]]] = {
     "anthropic on vertex": ("chat", "gcp.vertex_ai", lambda: anthropic.AnthropicVertex(
         access_token="k", project_id="p", region="us-east5", http_client=client(MESSAGE),
     ).messages.create(model=MODEL, max_tokens=3, messages=[])),
+    "anthropic on vertex, in several regions": ("chat", "gcp.vertex_ai", lambda: anthropic.AnthropicVertex(
+        access_token="k", project_id="p", region="eu", http_client=client(MESSAGE),
+    ).messages.create(model=MODEL, max_tokens=3, messages=[])),
+    "anthropic on aws": ("chat", "anthropic", lambda: anthropic.AnthropicAWS(
+        api_key="k", aws_region="us-east-1", workspace_id="w", http_client=client(MESSAGE),
+    ).messages.create(model=MODEL, max_tokens=3, messages=[])),
     "anthropic on foundry": ("chat", "azure.ai.inference", lambda: anthropic.AnthropicFoundry(
         api_key="k", resource="r", http_client=client(MESSAGE)).messages.create(model=MODEL, max_tokens=3, messages=[])),
     "anthropic on bedrock": ("chat", "aws.bedrock", lambda: anthropic.AnthropicBedrockMantle(

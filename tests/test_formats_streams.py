@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import httpx2
 import pytest
 from exchanges import chunk, counts, encoded, events, exchange, lines, message
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_sessions.capture.formats.wire import shallow
+from otel_sessions.prices.costs import Cost, cost_of
 
 MESSAGES = "https://api.anthropic.com/v1/messages"
 ASKED = {"model": "claude-x", "max_tokens": 9, "messages": [], "stream": True}
@@ -44,6 +47,20 @@ class TestAnthropicEndsEarly:
         assert found is not None
         assert found["otel_sessions.usage.raw"] == GUESS
         assert (found["gen_ai.response.id"], found["gen_ai.response.model"]) == ("i", "claude-x")
+
+    def test_the_host_that_stops_reading_is_told_nothing_else(self, exporter: InMemorySpanExporter) -> None:
+        """Closing a stream is no error, and its call has no cost."""
+        body = [b"event: x\ndata: " + encoded(part) + b"\n\n" for part in (START, TEXT, DELTA)]
+        transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=iter(body)))
+        with (
+            httpx2.Client(transport=transport) as client,
+            client.stream("POST", MESSAGES, json=ASKED) as response,
+        ):
+            assert b"message_start" in next(response.iter_raw())
+        (span,) = exporter.get_finished_spans()
+        found = dict(span.attributes or {})
+        assert (found["otel_sessions.response.end"], counts(found)) == ("closed", {})
+        assert cost_of(found, span.start_time or 0) == Cost(None, "no_usage")
 
     def test_neither_on_bedrock(self) -> None:
         """The same events, wrapped."""

@@ -28,6 +28,7 @@ def target(url: str, **settings: Any) -> Target | None:
         ("https://eu.api.openai.com/v1/responses?x=1", "chat", "openai", None),
         ("https://api.openai.com/v1/completions", "text_completion", "openai", None),
         ("https://api.openai.com./v1/completions", "text_completion", "openai", None),
+        ("https://api.openai.com//v1/completions/", "text_completion", "openai", None),
         ("https://api.openai.com/v1/embeddings", "embeddings", "openai", None),
         ("https://x.openai.azure.com/openai/deployments/gpt%204/chat/completions?api-version=1", "chat",
          "azure.ai.openai", "gpt 4"),

@@ -138,7 +138,7 @@ _OPEN_HOSTS = {
 """Hosts that serve anything: the name gives the provider, the body must still fit."""
 _ALONE = {"huggingface"}
 """Of these, the providers whose hosts serve models of all kinds, but nothing of the user's own."""
-_LIKELY = re.compile("|".join(f"(?:{endpoint.path.replace('(?P<model>', '(?:')})$" for endpoint in ENDPOINTS))
+_LIKELY = re.compile("|".join(f"(?:{endpoint.path.replace('(?P<model>', '(?:')})/?$" for endpoint in ENDPOINTS))
 _DEPLOYMENT = re.compile(r"/(?:deployments|engines)/([^/]+)/")
 _REMEMBERED = 1024
 

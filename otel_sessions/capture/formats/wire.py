@@ -223,7 +223,7 @@ def gateway_headers(headers: Mapping[str, str], answer: Answer) -> None:
 class Endpoint:
     """One end point of a wire format.
 
-    ``path`` is a pattern that the end of the URL's path matches; its group ``model``, if any, is the model's name.
+    ``path`` is a pattern that the end of the URL's path matches, but for a slash at its end; its group ``model``, if any, is the model's name.
     ``provider`` is what is said of hosts that are not known. ``only`` names the providers on whose hosts alone the
     path has this meaning, where others use it too. ``call`` reads a request's body, ``form`` the text fields of a
     multipart form. ``telling`` is found in every event of a stream that says more than a piece of text; the others are
@@ -248,7 +248,7 @@ class Endpoint:
     pattern: re.Pattern[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pattern", re.compile(f"{self.path}$"))
+        object.__setattr__(self, "pattern", re.compile(f"{self.path}/?$"))
 
     def tells(self, event: bytes) -> bool:
         """Whether an event of a stream may say more than a piece of text."""

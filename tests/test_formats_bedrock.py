@@ -72,10 +72,13 @@ CHAT = {"messages": [], "anthropic_version": "bedrock-2023-05-31", "max_tokens":
         ({"prompt": "hi"}, {"id": 12, "completions": [{"finishReason": {"reason": "endoftext"}}]},
          "text_completion", {}, ("endoftext",)),
         ({"prompt": "hi"}, {"generations": [{"finish_reason": "COMPLETE"}]}, "text_completion", {}, ("COMPLETE",)),
+        ({"messages": []}, {"id": "i", "finish_reason": "COMPLETE", "message": {"role": "assistant"},
+                            "usage": {"billed_units": {"input_tokens": 2, "output_tokens": 3}, "tokens": {"input_tokens": 60}}},
+         "chat", {"input_tokens": 2, "output_tokens": 3}, ("COMPLETE",)),
         ({"messages": []}, {"stopReason": "end_turn", "usage": {"inputTokens": 7, "outputTokens": 3, "cacheReadInputTokenCount": 1}},
          "chat", {"input_tokens": 8, "output_tokens": 3, "cache_read.input_tokens": 1}, ("end_turn",)),
     ],
-    ids=["titan", "anthropic", "llama", "openai", "mistral", "ai21", "cohere", "nova"],
+    ids=["titan", "anthropic", "llama", "openai", "mistral", "ai21", "cohere", "cohere v2", "nova"],
 )  # fmt: skip
 def test_invoke_reads_each_makers_answer(
     request_body: Any, answer: Any, operation: str, usage: dict[str, int], reason: tuple[str, ...]

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from otel_sessions.capture.formats import anthropic, openai
+from otel_sessions.capture.formats import anthropic, cohere, openai
 from otel_sessions.capture.formats.wire import (
     NOTHING,
     Answer,
@@ -189,13 +189,15 @@ def _reasons(part: _Part, answer: Answer) -> None:
 
 
 def usage(raw: Mapping[str, Any]) -> Usage:
-    """By the names that are there: Converse, Anthropic, OpenAI's, the model's own, or the headers'."""
+    """By the names that are there: Converse, Anthropic, OpenAI's, Cohere's, the model's own, or the headers'."""
     if "inputTokens" in raw or "outputTokens" in raw:
         return _converse(raw)
     if "prompt_tokens" in raw or "completion_tokens" in raw:
         return openai.usage(raw)
     if "input_tokens" in raw or "output_tokens" in raw:
         return anthropic.usage(raw)
+    if "billed_units" in raw:
+        return cohere.usage(raw)
     cached, written = tokens(raw.get("cacheReadInputTokenCount")), tokens(raw.get("cacheWriteInputTokenCount"))
     fresh = tokens(_first(*(raw.get(name) for name in _INPUTS)))
     return Usage(

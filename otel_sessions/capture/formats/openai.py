@@ -498,8 +498,8 @@ def response_received(parts: Sequence[Any]) -> list[Message]:
 
 _OPENAI = "openai"
 
-_TELLING = re.compile(rb'"(?:usage|finish_reason|x_groq|error|base_resp)"\s*:\s*[^n\s]|"object"\s*:\s*"error"')
-_TELLING_EVENT = re.compile(rb'"(?:(?:response|error)"\s*:\s*\{|type"\s*:\s*"error")')
+_TELLING = re.compile(rb'"(?:usage|finish_reason|x_groq|error)"\s*(?::\s*[^n\s]|[,}])')
+_TELLING_EVENT = re.compile(rb'"(?:response"\s*:\s*\{|error"\s*[:,}])')
 
 CHAT = Endpoint(
     "chat", _OPENAI, "/(?:chat|agents)/completions", chat_call, read_part, usage,

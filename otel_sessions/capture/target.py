@@ -251,13 +251,19 @@ class _Host(NamedTuple):
 
 
 def _endpoint(path: str, provider: str | None, *, anyone: bool) -> tuple[Endpoint | None, str | None]:
-    """The end point whose path it is: of ``provider``'s own, else of all, else, if ``anyone`` may be meant, anyone's."""
+    """The end point whose path it is: of ``provider``'s own, or of one that the path names; else of all, else, if ``anyone`` may be meant, anyone's."""
     matching = [(endpoint, match) for endpoint in ENDPOINTS if (match := endpoint.pattern.search(path))]
-    own = (found for found in matching if provider in found[0].only)
+    own = (found for found in matching if provider in found[0].only or (provider is None and _is_named(found[0], path)))
     common = (found for found in matching if not found[0].only)
     for endpoint, match in chain(own, common, matching if anyone else ()):
         return endpoint, text(match.groupdict().get("model")) or _deployment(path)
     return None, None
+
+
+def _is_named(endpoint: Endpoint, path: str) -> bool:
+    """Whether a gateway's path names the provider on whose hosts alone the rest of it has a meaning: ``/ollama/api/chat``."""
+    segments = path.split("/")
+    return any(name in segments or name.removesuffix("_ai") in segments for name in endpoint.only)
 
 
 def _deployment(path: str) -> str | None:

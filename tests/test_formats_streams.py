@@ -218,6 +218,12 @@ def test_bodies_that_say_nothing(status: int, body: bytes) -> None:
 ERRORS: dict[str, tuple[str, Any, str]] = {
     "openai": ("/chat/completions", {"error": {"type": "server_error", "message": "x"}}, "server_error"),
     "openai stream": ("/chat/completions", events({"id": "i", "model": "m"}, {"error": {"code": 500}}), "500"),
+    "openrouter": ("/chat/completions", {"choices": [{"finish_reason": "error", "error": {"code": 502}}]}, "error"),
+    "openrouter stream": (
+        "/chat/completions",
+        events({"id": "i", "model": "m"}, {"error": {"code": 502}, "choices": [{"index": 0, "finish_reason": "error"}]}),
+        "502",
+    ),
     "an error as a text": ("/chat/completions", {"error": "no such model"}, "error"),
     "vllm stream": (
         "/chat/completions",

@@ -202,6 +202,8 @@ def read_part(data: bytes, answer: Answer) -> None:
         answer.fail(part.type, part.code)
     if part.base_resp is not None and part.base_resp.status_code:
         answer.fail(part.base_resp.status_code)
+    if answer.finish_reasons.get(0) == "error":  # OpenRouter and Mistral, of a provider or model that failed on the way
+        answer.fail("error")
 
 
 def read_response(data: bytes, answer: Answer) -> None:

@@ -181,6 +181,103 @@ def test_a_log_that_has_the_usage_of_a_stream_stands_for_its_span(store: Store) 
     assert rows(store, "SELECT duration_seconds FROM session_calls") == [(2.5,)]
 
 
+def chain(number: int, parent: int, **rest: Any) -> ReadableSpan:
+    """A span of a framework around a call, which is in nobody's context."""
+    return span(number, {}, parent=parent, scope=InstrumentationScope("langchain"), **rest)
+
+
+@pytest.mark.parametrize("starts", [(1.0,), (1.0, 2.1, 3.2), (1.0, 1.01, 1.02)], ids=["one", "a loop", "a batch"])
+def test_a_call_below_a_chain_in_nobodys_context_counts_once(store: Store, starts: tuple[float, ...]) -> None:
+    """Another instrumentation describes it beside the chain: what the program itself has around both is the same."""
+    insert(store, span(9, {"session.id": "s1", "otel_sessions.step": True}, seconds=9))
+    insert(store, chain(8, 9, start=0.5, seconds=8))
+    for number, start in enumerate(starts, 1):
+        insert(
+            store,
+            chain(10 * number, 8, start=start, seconds=1),
+            other(10 * number + 1, "langchain", parent=10 * number, start=start + 0.1, seconds=0.8),
+            other(10 * number + 2, "genai", f"r{number}", parent=9, start=start + 0.2, seconds=0.6),
+        )
+    check(store, len(starts), {str(10 * number + 1): "same usage" for number in range(1, len(starts) + 1)})
+
+
+def test_calls_of_two_steps_are_two_exchanges(store: Store) -> None:
+    """At the same time, with the same usage, and each described by another instrumentation."""
+    insert(store, span(1, {"session.id": "s1", "otel_sessions.step": True}, seconds=9), call(4, parent=1, start=8))
+    for number, described in ((2, "langchain"), (3, "genai")):
+        step = {"session.id": "s1", "session.path": f"/{described}", "otel_sessions.step": True}
+        insert(store, span(number, step, parent=1, seconds=5), chain(10 * number, number, start=1))
+        insert(store, other(10 * number + 1, described, parent=10 * number, start=1.1, seconds=0.5))
+    assert rows(store, TOTALS) == [(3, 300, 30)]
+
+
+def test_what_is_marked_in_process_hides_nothing(store: Store) -> None:
+    """Ours lies inside the span that it marked, a third lies beside that one: all are the same exchange."""
+    insert(store, other(1, "openinference", seconds=3, more={"otel_sessions.billable": False}))
+    insert(store, call(2, start=0.2, seconds=2, parent=1, more={"gen_ai.response.id": "r1"}))
+    insert(store, other(3, "mistral", start=0.1, seconds=2.5))
+    check(store, 1, {"1": "marked in process", "3": "same usage"})
+
+
+SILENT: dict[str, Any] = {"input_tokens": None, "output_tokens": None}
+NAMELESS: dict[str, Any] = {"gen_ai.request.model": None, "gen_ai.response.model": None}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_span_without_usage_beside_one_that_has_it_is_the_same_exchange(store: Store, count: int) -> None:
+    """Of a stream some see no usage, nor the model: what took place at the same time is the same."""
+    for number in range(1, count + 1):
+        insert(store, other(number, "traceloop", start=number / 10, seconds=2, more=NAMELESS, **SILENT))
+        insert(store, other(16 + number, "genai", f"r{number}", start=number / 10 + 0.02, seconds=1.9))
+    check(store, count, {str(number): "same time" for number in range(1, count + 1)})
+
+
+@pytest.mark.parametrize(
+    "apart",
+    [
+        {"start": 5},
+        {"more": {"gen_ai.request.model": "gpt-5", "gen_ai.response.model": "gpt-5"}},
+        {"more": {**NAMELESS, "gen_ai.provider.name": "groq"}},
+        {"response": "r2"},
+        {"status": Status(StatusCode.ERROR)},
+        {"scope": "genai"},
+    ],
+    ids=["time", "model", "provider", "response", "outcome", "instrumentation"],
+)
+def test_a_span_without_usage_that_differs_is_a_call_of_its_own(store: Store, apart: dict[str, Any]) -> None:
+    """Of unknown usage: later, another model or provider, another response, refused, or seen by the same eyes."""
+    insert(store, other(1, "genai", "r1", start=0, seconds=2))
+    insert(store, other(2, **{"scope": "traceloop", "start": 0.1, "seconds": 1.8, **SILENT, **apart}))
+    assert rows(store, TOTALS) == [(2, 100, 10)]
+
+
+def test_input_without_what_came_from_the_cache_is_the_same_usage(store: Store) -> None:
+    """Some say of a Bedrock stream only what was not in the cache, and not that any was."""
+    cached = {"gen_ai.usage.cache_read.input_tokens": 60, "gen_ai.usage.cache_creation.input_tokens": 30}
+    insert(store, other(1, "traceloop", "r1", seconds=3, input_tokens=10))
+    insert(store, other(2, "genai", start=0.1, seconds=2, more=cached))
+    check(store, 1, {"1": "same time"})
+
+
+def test_the_same_model_has_several_names(store: Store) -> None:
+    """Some leave the vendor out."""
+    named = {"gen_ai.request.model": "openai/gpt-4o", "gen_ai.response.model": None}
+    insert(store, other(1, "traceloop", seconds=3, more=named))
+    insert(store, other(2, "genai", "r1", start=0.1, seconds=2, more={"gen_ai.response.model": "gpt-4o"}))
+    check(store, 1, {"1": "same usage"})
+
+
+def test_of_what_does_not_count_the_last_reason_is_known(store: Store) -> None:
+    """What arrives later may tell that another span accounts for it, or that it counts."""
+    log = {"logfire.span_type": "log", "duration": 1.0}
+    insert(store, span(9, {"session.id": "s1"}, seconds=9))
+    insert(store, other(2, "logfire.openai", start=1, parent=9, **SILENT))
+    insert(store, other(3, "logfire.openai", start=2, seconds=0, parent=9, more=log))
+    check(store, 1, {"2": "logged apart"})
+    insert(store, other(4, "sdk", "r1", start=1.1, seconds=0.5, parent=2))
+    check(store, 1, {"2": "wrapper", "3": "same usage"})
+
+
 def test_a_failed_attempt_without_usage_stays_a_call(store: Store) -> None:
     """The 429 before the answer is no repetition of it."""
     failed = other(2, "sdk", start=1, parent=1, input_tokens=None, output_tokens=None, status=Status(StatusCode.ERROR))
@@ -247,7 +344,7 @@ def test_settling_again_changes_nothing(store: Store) -> None:
         assert rows(another, TOTALS) == [(1, 100, 10)]
 
 
-@pytest.mark.parametrize(("steps", "moved"), [(3, False), *((steps, True) for steps in range(7))])
+@pytest.mark.parametrize(("steps", "moved"), [(3, False), *((steps, True) for steps in range(8))])
 def test_a_round_that_was_cut_short_is_finished(
     store: Store,
     monkeypatch: pytest.MonkeyPatch,

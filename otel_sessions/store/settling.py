@@ -23,8 +23,9 @@ _STEPS = (
     "settle_3_put_in",
     "settle_4_delete",
     "settle_5_insert",
-    "settle_6_suppress",
-    "settle_7_note",
+    "settle_6_forget",
+    "settle_7_suppress",
+    "settle_8_note",
 )
 # Everything that settling depends on changes the parts of these tables, and asking takes a millisecond.
 _STATE = """

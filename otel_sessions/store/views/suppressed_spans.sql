@@ -8,7 +8,7 @@ CREATE OR REPLACE VIEW suppressed_spans /*on_cluster*/
     scope LowCardinality(String) COMMENT 'instrumentation that wrote the span',
     operation LowCardinality(String) COMMENT 'chat, text_completion, generate_content, embeddings, rerank, moderation; empty for a span that is no LLM call',
     model LowCardinality(String) COMMENT 'model that answered; the requested one where the response named none',
-    reason LowCardinality(String) COMMENT 'marked in process: the span says so itself; same response id, same usage, nested, logged apart: superseded_by has the same exchange; wrapper: it lies around the spans that count; aggregated: it sums up others',
+    reason LowCardinality(String) COMMENT 'marked in process: the span says so itself; same response id, same usage, same time, nested, logged apart: superseded_by has the same exchange; wrapper: it lies around the spans that count; aggregated: it sums up others',
     superseded_by String COMMENT 'span that accounts for the exchange, 16 hex digits; empty if not known',
     input_tokens Nullable(UInt64) COMMENT 'usage on the span, not counted anywhere',
     output_tokens Nullable(UInt64) COMMENT 'usage on the span, not counted anywhere',

@@ -16,4 +16,4 @@ SELECT
     c.cost_usd
 FROM open_calls AS c FINAL
 INNER JOIN settling AS s ON s.trace_id = c.trace_id AND s.span_id = c.span_id
-WHERE s.round = {round:UInt64} AND s.was_counted AND s.reason != ''
+WHERE s.round = {round:UInt64} AND s.reason != ''

@@ -452,7 +452,9 @@ def program_at(terminal_width: int, arguments: Sequence[str], environment: Mappi
         command = f'stty cols {terminal_width} rows 50 && exec "$0" -m otel_sessions.cli "$@"'
         os.execvpe("/bin/sh", ["/bin/sh", "-c", command, sys.executable, *arguments], dict(environment))
     received = b""
-    while select.select([terminal], [], [], 60)[0]:
+    output = select.poll()  # and not select(), which stops at 1,024 file descriptors
+    output.register(terminal, select.POLLIN)
+    while output.poll(60_000):
         try:
             chunk = os.read(terminal, 65_536)
         except OSError:

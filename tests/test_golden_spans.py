@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import random
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import genai_prices
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
 from recorded_spans import written
 
 from otel_sessions.prices import book_version, rows_for
@@ -30,25 +33,18 @@ from otel_sessions.store import Store, open_store
 HERE = Path(__file__).parent
 FOLDER = HERE / "golden_spans"
 LIVE = {
-    # Where an instrumentation cannot be taken off again, it comes last.
-    "openai": "ours openinference genai openinference+genai ours+openinference ours+genai traceloop"
-    " openinference+genai+traceloop ours+openinference+genai+traceloop",
-    "openai logfire": "logfire ours+logfire",
-    "langfuse": "langfuse ours+langfuse langfuse+openai-openinference",
-    "anthropic": "ours openinference genai sdk openinference+genai sdk+genai ours+sdk ours+genai traceloop"
-    " openinference+genai+sdk+traceloop ours+openinference+genai+sdk+traceloop",
-    "anthropic logfire": "logfire ours+logfire",
-    "google": "ours openinference otel openinference+otel ours+otel traceloop ours+openinference+otel+traceloop",
-    "mistral": "ours openinference sdk openinference+sdk ours+openinference ours+sdk",
-    "groq": "ours openinference ours+openinference traceloop openinference+traceloop",
-    "bedrock": "openinference genai botocore genai+botocore openinference+botocore traceloop",
-    "anthropic-bedrock": "ours",
-    "langchain": "ours openinference openai-genai ours+openai-genai",
-    "langchain traceloop": "traceloop",
-    "langchain langsmith": "langsmith",
-    "pydantic-ai": "ours native native+openai-openinference ours+native ours+native+openai-genai",
+    "openai": "ours openinference genai traceloop logfire",
+    "langfuse": "ours openai-openinference openai-genai openai-traceloop langfuse",
+    "anthropic": "ours openinference genai sdk traceloop logfire",
+    "anthropic-bedrock": "ours openinference genai sdk traceloop",
+    "google": "ours openinference otel traceloop",
+    "mistral": "ours openinference sdk",
+    "groq": "ours openinference traceloop",
+    "bedrock": "openinference genai botocore traceloop",
+    "langchain": "ours openinference traceloop openai-openinference openai-genai openai-traceloop langsmith",
+    "pydantic-ai": "ours native openai-openinference openai-genai openai-traceloop",
 }
-"""Runs by process: a scenario, what sets the process apart if there are several, and its runs in order."""
+"""Scenarios, and the instrumentations that can describe them."""
 RECORDED = {json.loads(file.read_text())["run"]: file for file in FOLDER.glob("*.json") if file.name != "unsaid.json"}
 UNSAID = json.loads((FOLDER / "unsaid.json").read_text())
 MODULES = ("langfuse", "logfire", "boto3", "langchain_openai", "pydantic_ai", "openinference.instrumentation.bedrock")
@@ -64,7 +60,24 @@ def _installed(module: str) -> bool:
 needs_instrumentations = pytest.mark.skipif(
     not all(map(_installed, MODULES)), reason="needs the extra `instrumentations`: the instrumentations of others"
 )
-RUNS = [(process, run) for process, runs in LIVE.items() for run in runs.split()]
+
+
+def runs_of(scenario: str) -> list[str]:
+    """Each instrumentation alone, every two, and all at once: with ours and without, with Logfire's and without."""
+    names = LIVE[scenario].split()
+    together = [
+        [name for name in names if name not in left_out] for left_out in ("", "ours", "logfire", "ours logfire")
+    ]
+    chosen = [list(each) for count in (1, 2) for each in combinations(names, count)] + together
+    # Those of a framework's SDK without the framework are in the SDK's own scenario.
+    return list(dict.fromkeys("+".join(each) for each in chosen if not all(map(_is_of_sdk, each))))
+
+
+def _is_of_sdk(name: str) -> bool:
+    return name.startswith("openai-")
+
+
+RUNS = [(scenario, run) for scenario in LIVE for run in runs_of(scenario)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +129,7 @@ def _failed(provider: str, operations: tuple[str, ...] = ("chat",)) -> Truth:
     return Truth(provider, ("no-such-model",), operations, (None,) * 5, (), is_error=True)
 
 
+Span = dict[str, Any]
 Calls = dict[str, list[dict[str, Any]]]
 """The calls that the store has of one run, by exchange."""
 
@@ -133,38 +147,50 @@ def store() -> Iterator[Store]:
 
 
 @cache
-def printed(process: str) -> dict[str, list[dict[str, Any]]]:
-    """The spans of each run of a process."""
-    scenario = process.partition(" ")[0]
-    command = [sys.executable, "-W", "ignore", str(HERE / "golden_agent.py"), scenario, *LIVE[process].split()]
+def spans_of(scenario: str) -> dict[str, list[Span]]:
+    """The spans of each run of a scenario, or of those that were recorded."""
+    if scenario == "recorded":
+        return {run: json.loads(file.read_text())["spans"] for run, file in RECORDED.items()}
+    runs = runs_of(scenario)
+    command = [sys.executable, "-W", "ignore", str(HERE / "golden_agent.py"), scenario, *runs]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, cwd=HERE)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"run"')]
-    assert len(lines) == len(LIVE[process].split()), done.stderr[-2000:]
-    return {line["run"]: line["spans"] for line in lines}
+    assert len(lines) == len(runs), done.stderr[-2000:]
+    return {line["run"].partition("/")[2]: line["spans"] for line in lines}
 
 
 _COLUMNS = (
-    "session_id", "path", "started_at", "scope", "operation", "provider", "request_model", "response_model", "input_tokens",
-    "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "finish_reasons", "streamed",
-    "ttft_seconds", "duration_seconds", "status", "error_type", "http_status", "cost_usd", "cost_status",
+    "trace_id", "session_id", "path", "started_at", "scope", "operation", "provider", "request_model", "response_model",
+    "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "finish_reasons",
+    "streamed", "ttft_seconds", "duration_seconds", "status", "error_type", "http_status", "cost_usd", "cost_status",
 )  # fmt: skip
 
 
-def read(store: Store, spans: list[dict[str, Any]]) -> Calls:
-    """The calls of a run, once its spans have been settled, which arrive in two batches."""
-    for part in (spans[::2], spans[1::2]):
-        store.insert([written(span) for span in part], uuid.uuid4().hex)
-    traces = ", ".join(sorted({f"'{span['trace']}'" for span in spans}))
-    calls: Calls = {}
-    for row in (
-        store.reader().query(f"SELECT {', '.join(_COLUMNS)} FROM session_calls WHERE trace_id IN ({traces})").rows
-    ):
-        call = dict(zip(_COLUMNS, row, strict=True))
-        calls.setdefault(_exchange_of(call, spans), []).append(call)
-    return calls
+@pytest.fixture(scope="module")
+def read(store: Store) -> Callable[[str, str], Calls]:
+    """The calls of a run. All runs of its scenario arrive in two batches, and are settled after each."""
+
+    @cache
+    def calls_of(scenario: str) -> dict[str, Calls]:
+        runs = spans_of(scenario)
+        spans = [span for each in runs.values() for span in each]
+        for part in (spans[::2], spans[1::2]):
+            store.insert([written(span) for span in part], uuid.uuid4().hex)
+            store.settle()
+        found: dict[str, Calls] = {run: {} for run in runs}
+        run_of = {span["trace"]: run for run, each in runs.items() for span in each}
+        traces = ", ".join(f"'{trace}'" for trace in sorted(run_of))
+        query = f"SELECT {', '.join(_COLUMNS)} FROM session_calls WHERE trace_id IN ({traces})"
+        for row in store.reader().query(query).rows:
+            call = dict(zip(_COLUMNS, row, strict=True))
+            run = run_of[call["trace_id"]]
+            found[run].setdefault(_exchange_of(call, runs[run]), []).append(call)
+        return found
+
+    return lambda scenario, run: calls_of(scenario)[run]
 
 
-def _exchange_of(call: dict[str, Any], spans: list[dict[str, Any]]) -> str:
+def _exchange_of(call: dict[str, Any], spans: list[Span]) -> str:
     """By its path; for a call that found no session, by its time."""
     if call["session_id"]:
         return str(call["path"].removeprefix("/"))
@@ -173,7 +199,7 @@ def _exchange_of(call: dict[str, Any], spans: list[dict[str, Any]]) -> str:
     return str(next(steps)["attributes"]["session.path"].removeprefix("/"))
 
 
-def exchanges_of(spans: list[dict[str, Any]]) -> list[str]:
+def exchanges_of(spans: list[Span]) -> list[str]:
     """The exchanges that the program made, as the spans around them are named."""
     paths = {str(span["attributes"].get("session.path", "")).removeprefix("/") for span in spans}
     return sorted(paths - {""})
@@ -257,30 +283,30 @@ def judged(found_calls: Calls, scenario: str, exchanges: list[str]) -> dict[str,
     return found
 
 
+Read = Callable[[str, str], Calls]
+
+
 @pytest.mark.parametrize("run", sorted(RECORDED))
-def test_what_others_wrote_is_read_as_it_was(store: Store, run: str) -> None:
+def test_what_others_wrote_is_read_as_it_was(read: Read, run: str) -> None:
     """Products that need other SDKs, or another language: one call per exchange, right in all that they say."""
-    spans = json.loads(RECORDED[run].read_text())["spans"]
-    assert judged(read(store, spans), run.partition("/")[0], exchanges_of(spans)) == UNSAID.get(run, {})
+    exchanges = exchanges_of(spans_of("recorded")[run])
+    assert judged(read("recorded", run), run.partition("/")[0], exchanges) == UNSAID.get(run, {})
 
 
 @needs_instrumentations
-@pytest.mark.parametrize(("process", "run"), [(process, run) for process, run in RUNS if "+" not in run])
-def test_what_one_writes_is_read_as_it_was(store: Store, process: str, run: str) -> None:
+@pytest.mark.parametrize(("scenario", "run"), [(scenario, run) for scenario, run in RUNS if "+" not in run])
+def test_what_one_writes_is_read_as_it_was(read: Read, scenario: str, run: str) -> None:
     """Sync, async, streamed, refused: one call per exchange, right in all that the instrumentation says."""
-    scenario = process.partition(" ")[0]
-    spans = printed(process)[f"{scenario}/{run}"]
-    assert judged(read(store, spans), scenario, exchanges_of(spans)) == UNSAID.get(f"{scenario}/{run}", {})
+    found = judged(read(scenario, run), scenario, exchanges_of(spans_of(scenario)[run]))
+    assert found == UNSAID.get(f"{scenario}/{run}", {})
 
 
 @needs_instrumentations
-@pytest.mark.parametrize(("process", "run"), [(process, run) for process, run in RUNS if "+" in run])
-def test_an_exchange_that_several_describe_is_one_call(store: Store, process: str, run: str) -> None:
+@pytest.mark.parametrize(("scenario", "run"), [(scenario, run) for scenario, run in RUNS if "+" in run])
+def test_an_exchange_that_several_describe_is_one_call(read: Read, scenario: str, run: str) -> None:
     """Ours accounts for it and says all; without us one of the others, and nothing is missing but what that one lacks."""
-    scenario = process.partition(" ")[0]
-    spans = printed(process)[f"{scenario}/{run}"]
-    calls = read(store, spans)
-    found = judged(calls, scenario, exchanges_of(spans))
+    calls = read(scenario, run)
+    found = judged(calls, scenario, exchanges_of(spans_of(scenario)[run]))
     # Logfire has all other instrumentations keep silent inside its own spans.
     is_ours = "ours" in run and "logfire" not in run
     lacks = [] if is_ours else [UNSAID.get(_name(scenario, name), {}) for name in run.split("+") if name != "ours"]
@@ -291,7 +317,7 @@ def test_an_exchange_that_several_describe_is_one_call(store: Store, process: st
 
 
 def _name(scenario: str, name: str) -> str:
-    return name.replace("-", "/", 1) if name.startswith("openai-") else f"{scenario}/{name}"
+    return name.replace("-", "/", 1) if _is_of_sdk(name) else f"{scenario}/{name}"
 
 
 def _flat(found: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -302,3 +328,45 @@ def _flat(found: dict[str, Any]) -> list[tuple[str, str, str]]:
         for name, where in found.get(kind, {}).items()
         for exchange in where
     ]
+
+
+ENDS = {
+    "what counts": "SELECT session_id, session_source, path, trace_id, span_id FROM llm_calls",
+    "what does not": "SELECT session_id, path, trace_id, span_id, reason, superseded_by FROM suppressed_spans",
+    "sessions": "SELECT session_id, calls, errors, input_tokens, output_tokens FROM sessions",
+    "steps": "SELECT session_id, path, calls, own_calls, input_tokens, output_tokens FROM session_steps",
+    "templates": "SELECT path, sum(calls), sum(input_tokens) FROM path_templates GROUP BY path",
+    "models": "SELECT model, sum(calls), sum(input_tokens) FROM model_usage GROUP BY model HAVING sum(calls) > 0",
+}
+ARRIVING = ("recorded", "mistral", "groq", "bedrock", "langchain")
+
+
+@needs_instrumentations
+def test_spans_end_up_the_same_in_whatever_order_they_arrive() -> None:
+    """All at once, or in four batches at random, with what has arrived settled after each."""
+    seed = random.randrange(10**9)
+    chance = random.Random(seed)
+    runs = [(f"{scenario}/{run}", spans) for scenario in ARRIVING for run, spans in spans_of(scenario).items()]
+    spans = [written(span, service) for service, spans in runs for span in _renamed(spans, chance)]
+    chance.shuffle(spans)
+    number = {span: chance.randrange(4) for span in spans}
+    one, four = ends([spans]), ends([[span for span in spans if number[span] == turn] for turn in range(4)])
+    for name in ENDS:
+        assert four[name] == one[name], f"{name}, with seed {seed}"
+
+
+def ends(batches: list[list[ReadableSpan]]) -> dict[str, list[Any]]:
+    """What a store of its own says of spans that arrive in these batches."""
+    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as store:
+        store.migrate()
+        for batch in batches:
+            store.insert(batch, uuid.uuid4().hex)
+            store.settle()
+        return {name: sorted(map(str, store.reader().query(query).rows)) for name, query in ENDS.items()}
+
+
+def _renamed(spans: list[Span], chance: random.Random) -> list[Span]:
+    """With ids by chance: they too have an order."""
+    names = sorted({span[part] for span in spans for part in ("trace", "id", "parent")} - {""})
+    given = {name: f"{chance.getrandbits(4 * len(name)):0{len(name)}x}" for name in names}
+    return [{**span, **{part: given.get(span[part], "") for part in ("trace", "id", "parent")}} for span in spans]

@@ -247,8 +247,9 @@ def test_a_span_without_usage_beside_one_that_has_it_is_the_same_exchange(store:
 def test_a_span_without_usage_that_differs_is_a_call_of_its_own(store: Store, apart: dict[str, Any]) -> None:
     """Of unknown usage: later, another model or provider, another response, refused, or seen by the same eyes."""
     insert(store, other(1, "genai", "r1", start=0, seconds=2))
+    insert(store, other(3, "genai", "r3", start=0.05, seconds=9, more={"gen_ai.response.model": "o1"}))
     insert(store, other(2, **{"scope": "traceloop", "start": 0.1, "seconds": 1.8, **SILENT, **apart}))
-    assert rows(store, TOTALS) == [(2, 100, 10)]
+    assert rows(store, TOTALS) == [(3, 200, 20)]
 
 
 def test_input_without_what_came_from_the_cache_is_the_same_usage(store: Store) -> None:

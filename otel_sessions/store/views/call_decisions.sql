@@ -217,13 +217,11 @@ WITH
             *,
             row_number() OVER best AS usage_rank,
             first_value(span_id) OVER best AS same_span,
-            first_value(scope) OVER best AS same_scope,
             first_value(response_id) OVER best AS same_response_id,
             first_value(model) OVER best AS same_model,
             first_value(request_model) OVER best AS same_request,
             first_value(provider) OVER best AS same_provider,
             first_value(span_id) OVER beside AS beside_span,
-            first_value(scope) OVER beside AS beside_scope,
             first_value(response_id) OVER beside AS beside_response_id,
             first_value(model) OVER beside AS beside_model,
             first_value(request_model) OVER beside AS beside_request,
@@ -307,10 +305,10 @@ FROM
     (
         SELECT
             *,
-            usage_rank > 1 AND same_scope != scope AND (response_id = '' OR same_response_id = '')
+            usage_rank > 1 AND (response_id = '' OR same_response_id = '')
                 AND (model = same_model OR position(same_model, request_model) > 0 OR position(model, same_request) > 0)
                 AND ((model != '' AND same_model != '') OR provider IN ('', same_provider) OR same_provider = '') AS is_same,
-            beside_scope != scope AND beside_usage AND (response_id = '' OR beside_response_id = '')
+            beside_usage AND (response_id = '' OR beside_response_id = '')
                 AND (NOT has_usage OR (details = 0 AND toInt64(tokens) = beside_uncached))
                 AND (model = beside_model OR position(beside_model, request_model) > 0 OR position(model, beside_request) > 0)
                 AND ((model != '' AND beside_model != '') OR provider IN ('', beside_provider) OR beside_provider = '')

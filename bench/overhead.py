@@ -18,9 +18,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 OURS = "otel-sessions"
@@ -83,9 +84,9 @@ class Worker:
         import httpx2
 
         if not self.length:
-            return httpx2.Response(200, stream=Pieces.of([self.document]), headers={"content-type": "application/json"})
+            return httpx2.Response(200, stream=body([self.document]), headers={"content-type": "application/json"})
         return httpx2.Response(
-            200, stream=Pieces.of(self.streams[self.length]), headers={"content-type": "text/event-stream"}
+            200, stream=body(self.streams[self.length]), headers={"content-type": "text/event-stream"}
         )
 
     def instrumented(self, variant: str, http: Any) -> Any:
@@ -155,18 +156,24 @@ class Worker:
         return statistics.median(taken) / 1000
 
 
-class Pieces:
+def body(pieces: list[bytes]) -> Any:
     """A body in pieces, as a network transport would hand it over."""
+    return _stream_class()(pieces)
 
-    @staticmethod
-    def of(pieces: list[bytes]) -> Any:
-        import httpx2
 
-        class Stream(httpx2.SyncByteStream):
-            def __iter__(self) -> Any:
-                return iter(pieces)
+@cache
+def _stream_class() -> type:
+    """One class for all bodies, as transports have it: a new one for each call would cost those who wrap it more."""
+    import httpx2
 
-        return Stream()
+    class Stream(httpx2.SyncByteStream):
+        def __init__(self, pieces: list[bytes]) -> None:
+            self.pieces = pieces
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter(self.pieces)
+
+    return Stream
 
 
 def dropping() -> Any:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_sessions.base.values import Session
-from otel_sessions.capture.headers import MAX_PROPERTIES, MAX_VALUE, split
+from otel_sessions.capture.headers import MAX_PASSED, MAX_PROPERTIES, MAX_VALUE, _passed, split
 
 Raw = list[tuple[bytes, bytes]]
 
@@ -88,6 +88,17 @@ def test_what_is_taken_off_and_what_stays() -> None:
     taken = [(b"Helicone-User-Id", b"u"), (b"TraceParent", b"t"), (b"tracestate", b"s"), (b"baggage", b"b")]
     assert split([*taken, *kept])[0] == kept
     assert split(kept)[0] is kept
+
+
+def test_what_is_remembered_of_names_changes_nothing() -> None:
+    """Names that were seen, in whatever number and company, neither hide session headers nor become any."""
+    for number in range(3000):
+        assert split([(b"x-%d" % number, b"v"), (b"oTel-session-ID", b"r")])[0] == [(b"x-%d" % number, b"v")]
+    for number in (0, 1500, 2999):
+        raw = [(b"x-%d" % number, b"v"), (b"otel-session-%d" % number, b"v"), (b"OTel-Session-Id", b"r")]
+        assert split(raw)[0] == raw[:1]
+        assert session_of(raw) == Session("r")
+    assert len(_passed) < MAX_PASSED + 100
 
 
 def test_values_that_are_no_utf8_are_read_as_latin1() -> None:

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import tracemalloc
+import weakref
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -707,6 +708,29 @@ def test_a_cycle_that_is_collected_ends_nothing_inside_the_collector(
         wait_for(lambda: ended_in)
     assert ended_in == [False]
     assert ends(exporter)[0] == "abandoned"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_response_that_is_kept_does_not_keep_its_span(
+    module: ModuleType, provider: TracerProvider, exporter: InMemorySpanExporter
+) -> None:
+    """A host may keep thousands of responses; what was recorded of them, perhaps with content, is its exporter's alone."""
+    started: list[weakref.ref[Any]] = []
+    provider.add_span_processor(_Remembers(started))
+    with client(module, streaming(module)) as http:
+        response = http.post(URL, json=STREAM)
+    gc.collect()
+    assert response.content == b"".join(EVENTS)
+    assert [span() for span in started] == [None]
+    assert ends(exporter)[0] == "complete"
+
+
+class _Remembers(SpanProcessor):
+    def __init__(self, started: list[weakref.ref[Any]]) -> None:
+        self.started = started
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self.started.append(weakref.ref(span))
 
 
 class _Ends(SpanProcessor):

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.trace import Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
@@ -38,17 +37,16 @@ class Exchange:
 
     __slots__ = (
         "__weakref__", "_answer", "_body", "_clock", "_decode", "_first", "_headers", "_readable", "_recorder", "_span",
-        "_started", "_status", "_streamed", "_target", "chunks", "context", "done",
+        "_started", "_status", "_streamed", "_target", "chunks", "done", "room",
     )  # fmt: skip
 
-    def __init__(
-        self, target: Target, span: trace.Span, started: tuple[int, int], ctx: Context, *, streamed: bool
-    ) -> None:
-        """``started`` is one moment on two clocks, wall and performance counter, in ns; ``ctx`` is for the request."""
-        self.context = ctx
+    def __init__(self, target: Target, span: trace.Span, started: tuple[int, int], *, streamed: bool) -> None:
+        """``started`` is one moment on two clocks, wall and performance counter, in ns."""
         self.done = False
         self.chunks: list[bytes] = []
         """Where the chunks of the body go as they come over the wire; :meth:`received` is told of them."""
+        self.room = 0 if streamed else BATCH - 1
+        """How many bytes may go there before :meth:`received` is told; the first chunk of a stream is timed."""
         self._target = target
         self._span = span
         self._started, self._clock = started
@@ -79,7 +77,7 @@ class Exchange:
     def received(self, size: int) -> tuple[int, int]:
         """``chunks`` holds ``size`` bytes more than before; of how many, from now on, and when to say so again.
 
-        To be called for the first chunk, and then for each one that exceeds what was said.
+        To be called when :attr:`room` is exceeded, and then what was said.
         """
         if self._first is None:
             self._first = time.perf_counter_ns()
@@ -110,9 +108,14 @@ class Exchange:
             self._span.end(self._started + now - self._clock)
         except Exception:  # noqa: BLE001 - a span processor may be anyone's
             caught("capture.end")
+        # A response that the host keeps holds this object: what was recorded need not stay with it.
+        self._span, self._recorder = trace.INVALID_SPAN, None
 
     def _conclude(self, end: str, error: BaseException | None) -> dict[str, AttributeValue]:
-        if self._end_body() and end == "closed":
+        data = self._decoded()
+        if self._body is None and data.startswith(b"{") and (b"\n" not in data or b"\n{" not in data):
+            self._read(data)  # the everyday case, one document in one batch, needs no framing
+        elif self._end_body(data) and end == "closed":
             end = "complete"
         attributes = self._facts()
         attributes[names.BODY_END] = end
@@ -123,12 +126,8 @@ class Exchange:
             attributes.update(self._recorder.received())
         return attributes
 
-    def _end_body(self) -> bool:
+    def _end_body(self, data: bytes) -> bool:
         """Parse what is left; whether the stream has said that it is over."""
-        data = self._decoded()
-        if self._body is None and data.startswith(b"{") and b"\n{" not in data:
-            self._read(data)  # the everyday case, one document in one batch, needs no framing
-            return False
         self._parse(data)
         body, self._body = self._body, None
         if body is None:
@@ -190,7 +189,11 @@ class Exchange:
         if answer.id is not None:
             found[names.RESPONSE_ID] = answer.id
         if reasons := answer.finish_reasons:
-            found[names.FINISH_REASONS] = tuple(map(reasons.__getitem__, sorted(reasons)))
+            # A list: that a tuple is a sequence, the SDK has to find out anew each time.
+            several = len(reasons) > 1
+            found[names.FINISH_REASONS] = (
+                [*map(reasons.__getitem__, sorted(reasons))] if several else [*reasons.values()]
+            )
         if answer.service_tier is not None:
             found[names.RESPONSE_SERVICE_TIER] = answer.service_tier
         if answer.web_searches is not None:

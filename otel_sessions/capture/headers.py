@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 
 from otel_sessions.base.guard import count
 from otel_sessions.base.paths import MAX_SEGMENT, normalize_id, normalize_path
@@ -29,7 +30,8 @@ _FIELDS = {
 _PROPERTY_PREFIXES = (b"otel-session-property-", b"helicone-property-")
 _STRIPPED_PREFIXES = (b"otel-session-", b"helicone-property-")
 _STRIPPED = frozenset({*_FIELDS, b"traceparent", b"tracestate", b"baggage"})
-_INITIALS = frozenset(b"oOhHtTbB")
+MAX_PASSED = 1024
+_name = itemgetter(0)
 
 Raw = list[tuple[bytes, bytes]]
 
@@ -61,19 +63,22 @@ class Given:
 
 def split(raw: Raw) -> tuple[Raw, Given | None]:
     """The headers that go on to the provider, and what the others say; the same list if nothing is taken off."""
-    taken = []
-    for item in raw:
-        name = item[0]
-        # Few names begin like ours, and this runs for each header of each call.
-        if (
-            name
-            and name[0] in _INITIALS
-            and ((name := name.lower()) in _STRIPPED or name.startswith(_STRIPPED_PREFIXES))
-        ):
-            taken.append(item)
-    if not taken:
+    # A client sends the same names all the time, and this runs for each header of each call.
+    if _passed.issuperset(map(_name, raw)):
         return raw, None
-    return [item for item in raw if item not in taken], _read(taken)
+    taken = [item for item in raw if item[0] not in _passed and _is_ours(item[0].lower())]
+    kept = [item for item in raw if item not in taken] if taken else raw
+    if len(_passed) < MAX_PASSED:
+        _passed.update(map(_name, kept))
+    return kept, _read(taken) if taken else None
+
+
+_passed: set[bytes] = set()
+"""Names of headers that are not ours."""
+
+
+def _is_ours(name: bytes) -> bool:
+    return name in _STRIPPED or name.startswith(_STRIPPED_PREFIXES)
 
 
 def _read(items: Iterable[tuple[bytes, bytes]]) -> Given | None:

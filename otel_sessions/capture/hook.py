@@ -11,18 +11,14 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextvars import Token
 from typing import Any
-
-from opentelemetry import context
-from opentelemetry.context import Context
 
 from otel_sessions.base.context import detach
 from otel_sessions.base.guard import caught
 from otel_sessions.capture import reaper
 from otel_sessions.capture.exchange import Exchange
 from otel_sessions.capture.headers import Raw
-from otel_sessions.capture.request import Instrumentation, Outgoing, aside, begin
+from otel_sessions.capture.request import Instrumentation, Sent, begin
 from otel_sessions.capture.target import Elsewhere, Target
 
 MODULES = ("httpx", "httpx2")
@@ -58,25 +54,6 @@ class HttpModule:
         decoders = [self._decoders[name]() for name in names if name in self._decoders and name != "identity"]
         return functools.partial(_decoded, decoders[::-1]) if decoders else None
 
-    def observe(
-        self, response: Any, exchange: Exchange, stream: type, observed: Callable[[Any, Exchange], Any]
-    ) -> None:
-        """Have ``exchange`` see the body of ``response``, now if the transport has read it, else as the host reads it."""
-        content = response.__dict__.get("_content")
-        encoded = content is None and "content-encoding" in response.headers
-        decode = self.decoder(response.headers) if encoded else None
-        exchange.answered(response.status_code, response.headers, decode)
-        if content is not None:
-            exchange.chunks.append(content)
-            exchange.received(len(content))
-            exchange.finish("complete")
-        elif isinstance(response.stream, stream):
-            if not reaper.runs:
-                reaper.ensure_thread()
-            response.stream = observed(response.stream, exchange)
-        else:
-            exchange.finish("none")
-
 
 def _decoded(decoders: list[Any], data: bytes) -> bytes:
     for decoder in decoders:
@@ -85,100 +62,108 @@ def _decoded(decoders: list[Any], data: bytes) -> bytes:
     return data
 
 
-Sent = tuple[Any, Token[Context] | None, Exchange | None]
-"""What is sent in place of a request; what undoes the context it is sent in; and the exchange, if it is recorded."""
-
-
 class _Shell:
-    """Stands for a transport while a request is sent: all that comes before and after, without I/O."""
+    """Stands for a transport while a request is sent."""
 
-    __slots__ = ("_asked", "_http", "_inner", "_target")
+    # One attribute: of a class with ``__getattr__`` a look-up takes four times as long.
+    __slots__ = ("_parts",)
 
     def __init__(self, inner: Any, target: Target | Elsewhere, http: HttpModule, asked: Instrumentation) -> None:
-        self._inner, self._target, self._http, self._asked = inner, target, http, asked
+        self._parts = inner, target, http, asked
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def _before(self, request: Any) -> Sent:
-        try:
-            outgoing, ctx, exchange = begin(self._http, self._target, request, self._asked)
-        except Exception:  # noqa: BLE001 - telemetry must not break its host
-            caught("capture.start")
-            outgoing, ctx, exchange = self._aside(request)
-        return outgoing, None if ctx is None else context.attach(ctx), exchange
-
-    def _aside(self, request: Any) -> Outgoing:
-        try:
-            return aside(self._http, self._target, request)
-        except Exception:  # noqa: BLE001 - telemetry must not break its host
-            caught("capture.start")
-            return request, None, None
-
-    def _failed(self, sent: Sent, error: BaseException) -> None:
-        _, token, exchange = sent
-        try:
-            if exchange is not None:
-                exchange.fail(error)
-        finally:
-            if token is not None:
-                detach(token)
-
-    def _after(
-        self, request: Any, sent: Sent, response: Any, stream: type, observed: Callable[[Any, Exchange], Any]
-    ) -> Any:
-        outgoing, token, exchange = sent
-        if token is not None:
-            detach(token)
-        if exchange is not None:
-            try:
-                self._http.observe(response, exchange, stream, observed)
-            except Exception:  # noqa: BLE001 - telemetry must not break its host
-                caught("capture.observe")
-                exchange.finish("none")
-        if outgoing is not request and "_content" not in request.__dict__ and "_content" in outgoing.__dict__:
-            # The transport has loaded a body into the copy that the host may have to send again.
-            request.__dict__.update(_content=outgoing.__dict__["_content"], stream=outgoing.stream)
-        return response
+        return getattr(self._parts[0], name)
 
 
 class _SyncShell(_Shell):
     __slots__ = ()
 
     def handle_request(self, request: Any) -> Any:
-        sent = self._before(request)
+        inner, target, http, asked = self._parts
+        sent = begin(http, target, request, asked)
         try:
-            response = self._inner.handle_request(sent[0])
+            response = inner.handle_request(sent[0])
         except BaseException as error:
-            self._failed(sent, error)
+            _failed(sent, error)
             raise
-        return self._after(request, sent, response, self._http.sync_stream, self._http.observed_sync)
+        _after(http, request, sent, response, http.sync_stream, http.observed_sync)
+        return response
 
 
 class _AsyncShell(_Shell):
     __slots__ = ()
 
     async def handle_async_request(self, request: Any) -> Any:
-        sent = self._before(request)
+        inner, target, http, asked = self._parts
+        sent = begin(http, target, request, asked)
         try:
-            response = await self._inner.handle_async_request(sent[0])
+            response = await inner.handle_async_request(sent[0])
         except BaseException as error:
-            self._failed(sent, error)
+            _failed(sent, error)
             raise
-        return self._after(request, sent, response, self._http.async_stream, self._http.observed_async)
+        _after(http, request, sent, response, http.async_stream, http.observed_async)
+        return response
+
+
+def _failed(sent: Sent, error: BaseException) -> None:
+    _, token, exchange = sent
+    try:
+        if exchange is not None:
+            exchange.fail(error)
+    finally:
+        if token is not None:
+            detach(token)
+
+
+def _after(  # noqa: PLR0913, PLR0917 - what the sync and the async shell have in hand
+    http: HttpModule, request: Any, sent: Sent, response: Any, stream: type, observed: Callable[[Any, Exchange], Any]
+) -> None:
+    """Have the body of ``response`` seen: now if the transport has read it, else as the host reads it."""
+    outgoing, token, exchange = sent
+    if token is not None:
+        detach(token)
+    if exchange is not None:
+        try:
+            if getattr(response, "_content", None) is None and isinstance(response.stream, stream):
+                decode = http.decoder(response.headers) if "content-encoding" in response.headers else None
+                exchange.answered(response.status_code, response.headers, decode)
+                response.stream = observed(response.stream, exchange)
+            else:
+                _read_already(response, exchange)
+        except Exception:  # noqa: BLE001 - telemetry must not break its host
+            caught("capture.observe")
+            exchange.finish("none")
+    if outgoing is not request and "_content" not in request.__dict__ and "_content" in outgoing.__dict__:
+        # The transport has loaded a body into the copy that the host may have to send again.
+        request.__dict__.update(_content=outgoing.__dict__["_content"], stream=outgoing.stream)
+
+
+def _read_already(response: Any, exchange: Exchange) -> None:
+    exchange.answered(response.status_code, response.headers, None)
+    content = getattr(response, "_content", None)
+    if content is None:
+        exchange.finish("none")
+    else:
+        exchange.chunks.append(content)
+        exchange.received(len(content))
+        exchange.finish("complete")
 
 
 class _Stream:
     """The body of a response, seen as it passes. Everything but the bytes' way is the inner stream's."""
 
+    _exchange: Any = None  # a finaliser may run before there is one
+
     def __init__(self, inner: Any, exchange: Exchange) -> None:
         self._inner, self._exchange = inner, exchange
+        if not reaper.runs:
+            reaper.ensure_thread()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     def __del__(self) -> None:
-        exchange = self.__dict__.get("_exchange")
+        exchange = self._exchange
         if exchange is not None and not exchange.done:
             reaper.reap(exchange, "abandoned")
 
@@ -192,8 +177,8 @@ class _Stream:
 
 class _SyncStream(_Stream):
     def __iter__(self) -> Iterator[bytes]:
-        exchange = self._exchange
-        keep, size, room = exchange.chunks.append, 0, 0
+        exchange: Exchange = self._exchange
+        keep, size, room = exchange.chunks.append, 0, exchange.room
         try:
             for chunk in self._inner:
                 keep(chunk)
@@ -220,8 +205,8 @@ class _SyncStream(_Stream):
 
 class _AsyncStream(_Stream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        exchange = self._exchange
-        keep, size, room = exchange.chunks.append, 0, 0
+        exchange: Exchange = self._exchange
+        keep, size, room = exchange.chunks.append, 0, exchange.room
         stream = self._inner.__aiter__()
         try:
             async for chunk in stream:

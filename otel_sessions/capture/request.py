@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from contextvars import Token
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,51 +53,68 @@ class Instrumentation:
     tracer: Callable[[], trace.Tracer]
 
 
-Outgoing = tuple[Any, Context | None, Exchange | None]
+Sent = tuple[Any, Token[Context] | None, Exchange | None]
 """What is sent in place of a request: the very same object unless something is taken off it or put into it.
 
-Then the context to send it in, unless None, and the exchange, if it is an LLM call that is recorded.
+Then what undoes the context that it is sent in, unless None, and the exchange, if it is an LLM call that is recorded.
 """
 
 
-def begin(wire: Wire, target: Target | Elsewhere, request: Any, asked: Instrumentation) -> Outgoing:
-    """What to send for ``request``, which goes to an LLM provider or to what looks like an LLM end point."""
-    current = context.get_current()
-    suppressed = current.get(_SUPPRESSED) or current.get(_SUPPRESSED_PLAIN)
-    if suppressed or isinstance(target, Elsewhere) or request.method != "POST":
-        return aside(wire, target, request)
-    body = request.__dict__.get("_content")  # a body that is yet to be streamed is left alone
-    call = _call(target.endpoint, request, body)
-    if not target.certain and not call.fits:
+def begin(wire: Wire, target: Target | Elsewhere, request: Any, asked: Instrumentation) -> Sent:
+    """What to send for ``request``, which goes to an LLM provider or to what looks like an LLM end point.
+
+    The context to send it in is the current one from now on. Never raises.
+    """
+    try:
+        current = context.get_current()
+        suppressed = current.get(_SUPPRESSED) or current.get(_SUPPRESSED_PLAIN)
+        if suppressed or isinstance(target, Elsewhere) or request.method != "POST":
+            return _aside(wire, target, request)
+        # A body that is yet to be streamed is left alone. Not by ``__dict__``: an object that was asked for it, Python
+        # handles more slowly from then on, which took a dozen microseconds in the host's own code.
+        body = getattr(request, "_content", None)
+        call = _call(target.endpoint, request, body)
+        if not target.certain and not call.fits:
+            return request, None, None
+        raw = request.headers.raw
+        kept, given = split(raw)
+        if target.forward:
+            kept = raw
+        longer = with_usage(body) if body and call.lacks_usage and asked.settings.include_usage else None
+        outgoing = request if kept is raw and longer is None else wire.clone(request, kept, longer)
+        ambient = active_session(current)
+        session = ambient if given is None else given.over(ambient)
+        entered = session is ambient and (session is None or session.received_path is None)
+        started = _start(target, call, session, current if entered else _place(session, ambient, current), asked)
+        if started is None:
+            return outgoing, context.attach(current if target.forward else _without_http(current)), None
+        exchange, inside = started
+        if type(current.get(_SPAN)) not in _NO_CALLS:
+            supersede(trace.get_current_span(current), inside, session)
+        if asked.settings.capture_content:
+            exchange.record(Recorder(target.endpoint, asked.settings.redact), body)
+        return outgoing, context.attach(inside), exchange
+    except Exception:  # noqa: BLE001 - telemetry must not break its host
+        caught("capture.start")
+        return _unrecorded(wire, target, request)
+
+
+def _unrecorded(wire: Wire, target: Target | Elsewhere, request: Any) -> Sent:
+    try:
+        return _aside(wire, target, request)
+    except Exception:  # noqa: BLE001 - telemetry must not break its host
+        caught("capture.start")
         return request, None, None
-    raw = request.headers.raw
-    kept, given = split(raw)
-    if target.forward:
-        kept = raw
-    longer = with_usage(body) if body and call.lacks_usage and asked.settings.include_usage else None
-    outgoing = request if kept is raw and longer is None else wire.clone(request, kept, longer)
-    ambient = active_session(current)
-    session = ambient if given is None else given.over(ambient)
-    entered = session is ambient and (session is None or session.received_path is None)
-    ctx = current if entered else _place(session, ambient, current)
-    exchange = _start(target, call, session, ctx, asked)
-    if exchange is None:
-        return outgoing, current if target.forward else _without_http(current), None
-    if type(current.get(_SPAN)) not in _NO_CALLS:
-        supersede(trace.get_current_span(current), exchange.context, session)
-    if asked.settings.capture_content:
-        exchange.record(Recorder(target.endpoint, asked.settings.redact), body)
-    return outgoing, exchange.context, exchange
 
 
-def aside(wire: Wire, target: Target | Elsewhere, request: Any) -> Outgoing:
+def _aside(wire: Wire, target: Target | Elsewhere, request: Any) -> Sent:
     """What is sent where no call is recorded, a provider's control calls say: it learns nothing of sessions either."""
     if target.forward or not (isinstance(target, Elsewhere) or target.certain):
         return request, None, None
     raw = request.headers.raw
     kept, _ = split(raw)
     outgoing = request if kept is raw else wire.clone(request, kept, None)
-    return outgoing, _without_http(context.get_current()), None
+    return outgoing, context.attach(_without_http(context.get_current())), None
 
 
 def _without_http(ctx: Context) -> Context:
@@ -145,7 +163,8 @@ def _place(session: Session | None, ambient: Session | None, current: Context) -
 
 def _start(
     target: Target, call: Call, session: Session | None, ctx: Context, asked: Instrumentation
-) -> Exchange | None:
+) -> tuple[Exchange, Context] | None:
+    """The exchange, and the context to send its request in; None if the span is not recorded."""
     model = call.model or target.model
     streamed = call.stream or target.endpoint.streams
     attributes: dict[str, AttributeValue] = {**target.attributes, **call.parameters}
@@ -164,10 +183,9 @@ def _start(
     span = asked.tracer().start_span(name, ctx, SpanKind.CLIENT, attributes, start_time=started[0])
     if not span.is_recording():
         return None
-    inner = Context({**ctx, _SPAN: span, _SUPPRESSED_HTTP: True})
-    exchange = Exchange(target, span, started, inner, streamed=streamed)
+    exchange = Exchange(target, span, started, streamed=streamed)
     reaper.opened(exchange)
-    return exchange
+    return exchange, Context({**ctx, _SPAN: span, _SUPPRESSED_HTTP: True})
 
 
 def _at_step(session: Session, ctx: Context) -> Context:

@@ -78,9 +78,8 @@ def read(data: bytes, answer: Answer) -> None:
     if event is None:
         return
     found = event.interaction or event
-    answer.name(found.model, found.id)
+    answer.name(found.model, found.id, found.service_tier)
     answer.use(found.usage)
-    answer.service_tier = text(found.service_tier) or answer.service_tier
     if found.status in _ENDS:
         answer.finish(0, found.status)
     if event.error or found.error:

@@ -185,9 +185,7 @@ def read_part(data: bytes, answer: Answer) -> None:
     part = decode(_Part, data)
     if part is None:
         return
-    answer.name(part.model, part.id)
-    if part.service_tier is not None:
-        answer.service_tier = text(part.service_tier) or answer.service_tier
+    answer.name(part.model, part.id, part.service_tier)
     for choice in part.choices or ():
         answer.finish(choice.index, choice.finish_reason)
         if choice.usage is not NOTHING:
@@ -217,8 +215,7 @@ def read_response(data: bytes, answer: Answer) -> None:
     found = event.response or event
     if event.type is not None and event.response is None:
         return
-    answer.name(found.model, found.id)
-    answer.service_tier = text(found.service_tier) or answer.service_tier
+    answer.name(found.model, found.id, found.service_tier)
     answer.use(found.usage)
     answer.web_searches = _searched(found) or answer.web_searches
     if found.status in ("completed", "incomplete", "failed", "cancelled"):

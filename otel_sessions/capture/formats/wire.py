@@ -108,8 +108,7 @@ _MODALITIES = frozenset(
 )
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(msgspec.Struct):
     """What the parts of a response said so far. A part is a whole JSON document or one event of a stream."""
 
     model: str | None = None
@@ -120,21 +119,23 @@ class Answer:
     """Searches that show in the answer itself, where usage does not count them."""
     cost: float | None = None
     """USD, where a gateway says so beside the answer."""
-    finish_reasons: dict[Any, str] = field(default_factory=dict)
-    usages: list[bytes] = field(default_factory=list)
+    finish_reasons: dict[Any, str] = msgspec.field(default_factory=dict)
+    usages: list[bytes] = msgspec.field(default_factory=list)
     """The usage objects that count, JSON text: the last one, or those that must be merged."""
-    spare: list[bytes] = field(default_factory=list)
+    spare: list[bytes] = msgspec.field(default_factory=list)
     """A usage object that counts if there is no other."""
     begun: bytes | None = None
     """The usage object that a stream began with: a guess, until what follows completes it."""
 
-    def name(self, model: object, response_id: object) -> None:
-        """Take model and id of a part; the first that is not empty stands."""
+    def name(self, model: object, response_id: object, service_tier: object = None) -> None:
+        """Take model and id of a part, of which the first that is not empty stands, and service tier: the last."""
         # Without :func:`text`, as below: this runs for every call, and functions are what it costs.
         if self.model is None and isinstance(model, str) and model:
             self.model = model[:MAX_TEXT]
         if self.id is None and isinstance(response_id, str) and response_id:
             self.id = response_id[:MAX_TEXT]
+        if isinstance(service_tier, str) and service_tier:
+            self.service_tier = service_tier[:MAX_TEXT]
 
     def finish(self, index: object, reason: object) -> None:
         """Take the finish reason of one choice; the last stands."""
@@ -270,9 +271,8 @@ def tokens(value: object) -> int | None:
 
 def number(value: object) -> int | float | None:
     """``value`` if it is a finite number that a span attribute can hold."""
-    if type(value) is float or type(value) is int:  # true is no number
-        return value if abs(value) <= _MAX_TOKENS and math.isfinite(value) else None
-    return None
+    # By ``type``: true is no number. NaN is within no limits.
+    return value if (type(value) is float or type(value) is int) and -_MAX_TOKENS <= value <= _MAX_TOKENS else None
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -296,24 +296,20 @@ def total(*counts: int | None) -> int | None:
     return sum(known) if known else None
 
 
-def parameters(**values: object) -> Parameters:
-    """Request parameters as span attributes, by the last part of their name; what has no usable value is left out."""
+def parameters(
+    *, max_tokens: object = None, temperature: object = None, top_p: object = None, service_tier: object = None
+) -> Parameters:
+    """Request parameters as span attributes; what has no usable value is left out."""
     found: dict[str, str | int | float | bool] = {}
-    for name, value in values.items():
-        if value is None:
-            continue
-        usable = text(value) if name == "service_tier" else number(value)
-        if usable is not None:
-            found[_PARAMETERS[name]] = usable
+    if max_tokens is not None and (usable := number(max_tokens)) is not None:
+        found[names.REQUEST_MAX_TOKENS] = usable
+    if temperature is not None and (usable := number(temperature)) is not None:
+        found[names.REQUEST_TEMPERATURE] = usable
+    if top_p is not None and (usable := number(top_p)) is not None:
+        found[names.REQUEST_TOP_P] = usable
+    if service_tier is not None and (tier := text(service_tier)) is not None:
+        found[names.REQUEST_SERVICE_TIER] = tier
     return found
-
-
-_PARAMETERS = {
-    "max_tokens": names.REQUEST_MAX_TOKENS,
-    "temperature": names.REQUEST_TEMPERATURE,
-    "top_p": names.REQUEST_TOP_P,
-    "service_tier": names.REQUEST_SERVICE_TIER,
-}
 
 
 @lru_cache(maxsize=64)
@@ -415,4 +411,4 @@ def plain(data: bytes) -> Any:
 
 def starts(raw: msgspec.Raw, *openings: bytes) -> bool:
     """Whether the raw JSON value begins with one of ``openings``: ``[`` for a list, ``"`` for a text."""
-    return bytes(memoryview(raw)[:1]) in openings
+    return raw is not NOTHING and memoryview(raw)[0] in b"".join(openings)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import random
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Status, StatusCode
@@ -376,3 +378,68 @@ def test_a_round_that_was_cut_short_is_finished(
         check_moved(store)
     else:
         check(store, 1, {"1": "wrapper", "2": "wrapper"})
+
+
+class Program:
+    """By chance: steps, with calls in a loop or at once, each described by the same instrumentations.
+
+    ``chain`` leaves its spans in nobody's context, within its own chain; ``mute`` sees no usage; the spans of
+    ``current`` and ``around`` are around what the next ones write; ``current`` and ``beside`` name the response.
+    """
+
+    def __init__(self, number: int, chance: random.Random) -> None:
+        self.spans: list[ReadableSpan] = []
+        self.calls = self.tokens = 0
+        self._number, self._chance, self._ids = number, chance, itertools.count(1)
+        seen = chance.sample(("current", "around", "beside"), chance.randint(1, 2))
+        self._scopes = ["chain"] * chance.randint(0, 1) + seen + ["mute"] * chance.randint(0, 1)
+        self._is_batch = chance.random() < 0.5
+        root = self._span(None, 0, 99, "app", {"session.id": f"s{number}"})
+        start = 0.0
+        for _ in range(chance.randint(1, 3)):
+            start = self._step(root, start)
+
+    def _step(self, root: int, start: float) -> float:
+        step = self._span(root, start, 60, "app", {})
+        chain = self._span(step, start, 60, "chain", {})
+        for _ in range(self._chance.randint(1, 5)):
+            seconds = self._chance.uniform(0.3, 3)
+            self._exchange(step, chain, start, seconds)
+            start += self._chance.random() / 50 + (0 if self._is_batch else seconds)
+        return start + 4
+
+    def _exchange(self, parent: int, chain: int, start: float, seconds: float) -> None:
+        tokens = self._chance.choice((100, 130))
+        self.calls, self.tokens = self.calls + 1, self.tokens + tokens
+        for inwards, scope in enumerate(self._scopes):
+            said: dict[str, Any] = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o"}
+            if scope != "mute":
+                said |= {"gen_ai.usage.input_tokens": tokens, "gen_ai.usage.output_tokens": 10}
+            if scope in {"current", "beside"}:
+                said["gen_ai.response.id"] = f"r{self._number}-{self.calls}"
+            place = chain if scope == "chain" else parent
+            number = self._span(place, start + inwards / 1000, seconds - inwards / 500, scope, said)
+            if scope in {"current", "around"}:
+                parent = number
+
+    def _span(self, parent: int | None, start: float, seconds: float, scope: str, said: dict[str, Any]) -> int:
+        number = next(self._ids)
+        rest: dict[str, Any] = {"trace": 0xABC + self._number, "scope": InstrumentationScope(scope)}
+        rest["resource"] = Resource({"service.name": f"program {self._number}"})
+        self.spans.append(span(number, said, parent=parent, start=start, seconds=seconds, **rest))
+        return number
+
+
+def test_as_many_calls_count_as_were_made(store: Store) -> None:
+    """Whatever describes them, in whatever order, and whatever else takes place at the same time with the same usage."""
+    seed = random.randrange(10**9)
+    chance = random.Random(seed)
+    programs = [Program(number, chance) for number in range(100)]
+    spans = [each for program in programs for each in program.spans]
+    chance.shuffle(spans)
+    insert(store, *spans[::2])
+    store.settle()
+    insert(store, *spans[1::2])
+    found = {row[0]: row[1:] for row in rows(store, "SELECT session_id, calls, input_tokens FROM sessions")}
+    made = {f"s{number}": (program.calls, program.tokens) for number, program in enumerate(programs)}
+    assert {key: (found.get(key), made[key]) for key in made if found.get(key) != made[key]} == {}, f"seed {seed}"

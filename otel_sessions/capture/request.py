@@ -70,8 +70,7 @@ def begin(wire: Wire, target: Target | Elsewhere, request: Any, asked: Instrumen
         suppressed = current.get(_SUPPRESSED) or current.get(_SUPPRESSED_PLAIN)
         if suppressed or isinstance(target, Elsewhere) or request.method != "POST":
             return _aside(wire, target, request)
-        # A body that is yet to be streamed is left alone. Not by ``__dict__``: an object that was asked for it, Python
-        # handles more slowly from then on, which took a dozen microseconds in the host's own code.
+        # A body that is yet to be streamed is left alone.
         body = getattr(request, "_content", None)
         call = _call(target.endpoint, request, body)
         if not target.certain and not call.fits:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import clickhouse_connect
 import pytest
 from breaking_proxy import BreakingProxy, breaking
 from clickhouse_server import Server, running
@@ -131,6 +132,16 @@ def test_a_reader_does_not_wait_for_a_store_that_takes_nothing(dsn: str, proxy: 
     assert stored(store) == 1
     assert exporter._delivery.result().pending_disk == 1
     proxy.away = False
+    exporter.shutdown()
+
+
+def test_an_export_by_itself_is_in_a_local_store_when_it_returns(tmp_path: Path) -> None:
+    """Whoever reads it, with whatever client."""
+    exporter = ClickHouseSpanExporter(f"chdb://{tmp_path}/store")
+    assert exporter.export(spans(3)) is SUCCESS
+    client = clickhouse_connect.get_client(interface="chdb", path=f"{tmp_path}/store")
+    assert client.query("SELECT count() FROM otel.llm_calls").result_rows == [(3,)]
+    client.close()
     exporter.shutdown()
 
 

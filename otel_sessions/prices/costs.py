@@ -177,8 +177,13 @@ def _disjoint(counts: Mapping[str, int]) -> dict[str, int] | None:
     for kind in _OVERLAPS.keys() & counts.keys():
         for whole in _OVERLAPS[kind]:
             tokens[whole] = tokens.get(whole, 0) - counts[kind]
-    tokens["input"] = counts.get("input", 0) - sum([tokens[kind] for kind in _INPUT_PARTS.intersection(tokens)])
-    tokens["output"] = counts.get("output", 0) - sum([tokens[kind] for kind in _OUTPUT_PARTS.intersection(tokens)])
+    inputs, outputs = counts.get("input", 0), counts.get("output", 0)
+    for kind, number in tokens.items():
+        if kind in _INPUT_PARTS:
+            inputs -= number
+        elif kind in _OUTPUT_PARTS:
+            outputs -= number
+    tokens["input"], tokens["output"] = inputs, outputs
     sound = min(tokens.values()) >= 0 and max(counts.values()) <= LARGEST_COUNT
     return tokens if sound else None
 

@@ -333,7 +333,7 @@ class ClickHouseSpanExporter(SpanExporter):
         with guarded("export"):
             # In a row they gather on the way: an insert costs the store about the same whatever its length.
             in_a_row = time.monotonic() - self._exported_at < _IN_A_ROW_SECONDS
-            is_safe = self._delivery.deliver(spans, _EXPORT_SECONDS, self._room)
+            is_safe = self._delivery.deliver(spans, _EXPORT_SECONDS, self._room if in_a_row else 0)
             if self._local and not in_a_row:
                 self._delivery.arrive(_EXPORT_SECONDS)
             self._exported_at = time.monotonic()

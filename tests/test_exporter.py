@@ -203,6 +203,14 @@ def test_a_refusal_without_a_spool_is_a_failure(server: Server, monkeypatch: pyt
     exporter.shutdown()
 
 
+def test_a_store_in_memory_that_refuses_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export by itself knows what became of its spans."""
+    monkeypatch.setenv("OTEL_SESSIONS_MIGRATE", "false")
+    exporter = ClickHouseSpanExporter(f"chdb://memory?database=t{uuid.uuid4().hex}")
+    assert exporter.export(spans(1)) is FAILURE
+    exporter.shutdown()
+
+
 def test_an_empty_export_and_odd_spans_do_no_harm(dsn: str, store: Store) -> None:
     """Nothing to do is SUCCESS; a span that cannot be encoded costs itself alone and is told."""
     exporter = ClickHouseSpanExporter(dsn)

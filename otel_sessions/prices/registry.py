@@ -36,7 +36,7 @@ class PriceRegistry:
         if note_cost(attributes, span.start_time or 0):
             provider = str(attributes.get(names.PROVIDER) or "")
             for key in (names.RESPONSE_MODEL, names.REQUEST_MODEL):
-                if (model := attributes.get(key)) and (provider, model) not in self._names:
+                if model := attributes.get(key):
                     self._register(provider, str(model))
         return span
 

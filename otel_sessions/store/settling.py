@@ -27,11 +27,11 @@ _STEPS = (
     "settle_7_suppress",
     "settle_8_note",
 )
-# Everything that settling depends on changes the parts of these tables, and asking takes a millisecond.
-_STATE = """
-SELECT countIf(table = 'open_calls'), sum(rows), groupBitXor(sipHash64(name, table)) FROM system.parts
-WHERE database = currentDatabase() AND active AND table IN ('open_calls', 'otel_traces')
-"""
+# Asked before every query: counts that the engine keeps. Whatever settling depends on changes one of them, open calls
+# shortly after the spans that they come with. A store with spans of ours alone has no open calls.
+_OPEN = "SELECT count() FROM open_calls"
+_SPANS = "SELECT count() FROM otel_traces"
+_NOTHING_OPEN = (0, 0)
 _ROUNDS = "SELECT (SELECT max(round) FROM settlements), (SELECT max(round) FROM settling)"
 _CHANGES = """
 SELECT countIf(was_counted AND reason != ''), countIf(was_counted AND reason = ''), countIf(NOT was_counted AND reason = '')
@@ -60,12 +60,12 @@ class Settled:
 
 
 class Settling:
-    """When a store was settled last, and in which state it was then. Safe to use from several threads."""
+    """When a store was settled last, and what it held then. Safe to use from several threads."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
-        self._settled: tuple[int, ...] = ()
+        self._settled = _NOTHING_OPEN
         self._settled_at = 0.0
         self._pause = _INSERT_PAUSE_SECONDS
 
@@ -91,18 +91,20 @@ class Settling:
     def settle(self) -> Settled:
         """Settle, unless nothing has arrived since; return what changed."""
         with self._lock:
-            state = self._state()
-            if state == self._settled:
-                return Settled()
             began = time.monotonic()
-            changed = self._run() if state[0] else Settled()
+            state = self._state()
+            changed = Settled() if state == self._settled else self._run()
             # As it was before: what arrives meanwhile is for the next time.
             self._settled, self._settled_at = state, time.monotonic()
             self._pause = max(_INSERT_PAUSE_SECONDS, (self._settled_at - began) / _SHARE_OF_TIME)
             return changed
 
-    def _state(self) -> tuple[int, ...]:
-        return tuple(self._connection.query(_STATE).result_rows[0])
+    def _state(self) -> tuple[int, int]:
+        [(open_calls,)] = self._connection.query(_OPEN).result_rows
+        if not open_calls:
+            return _NOTHING_OPEN
+        [(spans,)] = self._connection.query(_SPANS).result_rows
+        return open_calls, spans
 
     def _run(self) -> Settled:
         finished, staged = self._rounds()

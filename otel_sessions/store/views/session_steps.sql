@@ -57,10 +57,10 @@ FROM
 (
     SELECT
         e.session_id AS session_id,
-        level,
-        greatest('/', substringIndex(e.at, '/', level + 1)) AS path,
+        e.level AS level,
+        greatest('/', substringIndex(e.at, '/', e.level + 1)) AS path,
         min(e.starts) AS first_start,
-        max(addNanoseconds(e.starts, e.duration_ns)) AS last_end,
+        max(e.ends) AS last_end,
         sumForEach(e.counts) AS totals,
         sumForEachIf(e.counts, e.at = path) AS own,
         sum(e.cost) AS cost,
@@ -70,8 +70,9 @@ FROM
         SELECT
             t.SessionId AS session_id,
             t.SessionPath AS at,
+            arrayJoin(range(countSubstrings(at, '/') + (at != '/'))) AS level,
             t.Timestamp AS starts,
-            if(t.Duration < 4611686018427387904, t.Duration, 0) AS duration_ns,
+            addNanoseconds(starts, if(t.Duration < 4611686018427387904, t.Duration, 0)) AS ends,
             CAST([0, 0, 0, 0, 0, 0, 0, 0, 1], 'Array(UInt64)') AS counts,
             toDecimal128(0, 12) AS cost
         FROM otel_traces AS t
@@ -80,13 +81,13 @@ FROM
         SELECT
             c.session_id AS session_id,
             c.path AS at,
+            arrayJoin(range(countSubstrings(at, '/') + (at != '/'))) AS level,
             c.started_at AS starts,
-            c.duration_ns AS duration_ns,
+            addNanoseconds(starts, c.duration_ns) AS ends,
             [1, c.status = 'error', c.duration_ns, ifNull(c.input_tokens, 0), ifNull(c.output_tokens, 0), c.cost_usd IS NOT NULL, c.cost_status = 'unpriced', c.cost_source = 'not billed', 0] AS counts,
             ifNull(c.cost_usd, 0) AS cost
         FROM llm_calls AS c
         WHERE c.session_id != ''
     ) AS e
-    ARRAY JOIN range(countSubstrings(e.at, '/') + (e.at != '/')) AS level
     GROUP BY session_id, level, path
 ) AS p;

@@ -119,9 +119,9 @@ def without_views(store: Store) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--spans", type=int, default=65_536)
-    parser.add_argument("--batch", type=int, default=16_384)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--spans", type=int, default=262_144)
+    parser.add_argument("--batch", type=int, default=32_768)
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     spans = llm_spans(given.spans)
     with tempfile.TemporaryDirectory() as folder:

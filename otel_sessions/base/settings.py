@@ -203,7 +203,7 @@ class Settings:
     queue_size: int = _setting(
         65_536, _count(1), "Spans that wait in memory at most; the newest beyond that are dropped and counted."
     )
-    batch_size: int = _setting(16_384, _count(1), "Spans per insert at most.")
+    batch_size: int = _setting(32_768, _count(1), "Spans per insert at most.")
     batch_age_seconds: float = _setting(1.0, _number(0.01), "Longest time that a span waits for its batch to fill.")
     max_value_length: int = _setting(
         1_048_576, _count(256), "Longest attribute value in characters; what is longer is cut and counted."

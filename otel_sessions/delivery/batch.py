@@ -38,9 +38,9 @@ class Limits:
     """Sizes in spans, age in seconds; see the settings of the same names. ``batch_bytes`` bounds an encoded batch."""
 
     queue_size: int = 65_536
-    batch_size: int = 16_384
+    batch_size: int = 32_768
     batch_age_seconds: float = 1.0
-    batch_bytes: int = 16_777_216
+    batch_bytes: int = 33_554_432
 
 
 @dataclass(frozen=True, slots=True)

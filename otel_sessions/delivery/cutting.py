@@ -27,7 +27,8 @@ def cutting(most: int = MAX_VALUE) -> Stage:
 def cut_span(span: ReadableSpan, attributes: Attributes, most: int) -> ReadableSpan:
     """Cut ``attributes``; return ``span``, or a copy of it if something in its events or links had to be cut."""
     long = _too_long(attributes, most)
-    attributes |= {key: _cut(attributes[key], most) for key in long}
+    if long:
+        attributes |= {key: _cut(attributes[key], most) for key in long}
     cut = _cut_parts(span, attributes, most) if span._events or span._links else span  # noqa: SLF001 - properties that copy
     if long or cut is not span:
         count("attribute.cut", "otel-sessions: attribute values longer than %d characters are cut", most)
@@ -62,24 +63,25 @@ def _cut_attributes(given: Mapping[str, Any] | None, most: int) -> Mapping[str, 
 
 
 def _too_long(attributes: Attributes, most: int) -> list[str]:
-    return [
-        key
-        for key, value in attributes.items()
-        if (
-            len(value) > most
-            if value.__class__ is str
-            else value.__class__ not in _FIXED and _length(value, most) > most
-        )
-    ]
+    # Without the names first, and without functions: this looks at every value of every span.
+    for value in attributes.values():
+        if value.__class__ is str:
+            if len(value) > most:
+                break
+        elif value.__class__ not in _FIXED and _length(value, most) > most:
+            break
+    else:
+        return []
+    return [key for key, value in attributes.items() if value.__class__ not in _FIXED and _length(value, most) > most]
 
 
 def _length(value: Any, most: int) -> int:
     """Characters in ``value``; counting stops soon after ``most``."""
     # The usual classes first: to ask an abstract one takes ten times as long.
-    if isinstance(value, (str, bytes, bytearray)):
-        return len(value)
-    if isinstance(value, (tuple, list)):
+    if value.__class__ is tuple or isinstance(value, list):
         parts: Sequence[Any] = value
+    elif isinstance(value, (str, bytes, bytearray)):
+        return len(value)
     elif isinstance(value, Mapping):
         parts = [*value.keys(), *value.values()]
     else:
@@ -88,7 +90,7 @@ def _length(value: Any, most: int) -> int:
     for part in parts:
         if length > most:
             break
-        length += _length(part, most)
+        length += len(part) if part.__class__ is str else _length(part, most)
     return length
 
 

@@ -24,6 +24,7 @@ _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _PICO_DOLLAR = 10**12
 _SECOND = 10**9
 _DAY = 86_400
+_BEYOND_COUNTS = 2**64
 
 _COUNTS = {
     "input": names.INPUT_TOKENS,
@@ -45,6 +46,7 @@ _COUNTS = {
 _NAMES = tuple((name, kind) for kind, name in _COUNTS.items())
 _INPUT_PARTS = frozenset(INPUT_PRICES[1:])
 _OUTPUT_PARTS = frozenset(TOKEN_PRICES[TOKEN_PRICES.index("output") + 1 :])
+_TOTALS = ("input", "output")
 # Kinds of token that are part of two others, or of a part: what they are part of.
 _OVERLAPS = {
     "cache_write_1h": ("cache_write",),
@@ -63,30 +65,39 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """A :class:`PriceRow` as a call needs it: times in seconds, prices in 10^-24 dollars."""
+    """A :class:`PriceRow` as a call needs it: times in seconds, prices in 10^-24 dollars, 0 for what is not billed."""
 
-    row: PriceRow
+    service_tier: str
     valid_from: int
+    time_from: int
+    tier_start: int
     weights: Mapping[str, int]
     per_call: int
+    bills_input: bool
+    bills_output: bool
     # Kinds of input for which it matters how many tokens are both cached and of this kind.
     ambiguous: tuple[str, ...]
+    source: str
 
 
 def tariff(row: PriceRow) -> Tariff:
     """``row`` as a call needs it."""
-    weights = {kind: _scaled(getattr(row, kind)) for kind in TOKEN_PRICES if getattr(row, kind) is not None}
-    plain, cached = weights.get("input", 0), weights.get("cached_input", 0)
+    weights = {kind: _scaled(getattr(row, kind)) for kind in TOKEN_PRICES}
     return Tariff(
-        row=row,
+        service_tier=row.service_tier,
         valid_from=int(row.valid_from.timestamp()),
+        time_from=row.time_from,
+        tier_start=row.tier_start,
         weights={**weights, "web_search": 1000 * _scaled(row.web_search)},
         per_call=1000 * _scaled(row.request),
+        bills_input=row.input is not None,
+        bills_output=row.output is not None,
         ambiguous=tuple(
             kind
             for kind in ("audio_input", "image_input")
-            if weights.get(f"cached_{kind}", 0) != weights.get(kind, 0) + cached - plain
+            if weights[f"cached_{kind}"] != weights[kind] + weights["cached_input"] - weights["input"]
         ),
+        source=row.source,
     )
 
 
@@ -114,92 +125,93 @@ def cost_of(attributes: Mapping[str, Any], start_time: int) -> Cost:
     counts = _counts(attributes)
     if "input" not in counts and "output" not in counts:
         return Cost(None, "no_usage")
-    found = _tariff(attributes, counts.get("input", 0), start_time // _SECOND)
-    amount = amount_of(counts, found) if found is not None else None
+    found = in_force(_tariffs_of(attributes), start_time // _SECOND, counts.get("input", 0))
+    amount = _amount(counts, found) if found is not None else None
     if found is None or amount is None:
         return Cost(None, "unpriced")
-    return Cost(amount, "priced", found.row.source)
+    return Cost(_money(amount), "priced", found.source)
 
 
-def amount_of(counts: Mapping[str, int], found: Tariff) -> Decimal | None:
-    """USD for ``counts`` (kinds as in :class:`PriceRow`; ``input`` and ``output`` are totals).
-
-    None if the counts contradict each other, if the input is unknown, or if nothing of what was used has a price.
-    """
-    tokens = _disjoint(counts)
-    if tokens is None or "input" not in counts or _is_ambiguous(counts, found) or not _is_billed(counts, found):
-        return None
-    weights = found.weights
-    return _money(found.per_call + sum([weights.get(kind, 0) * number for kind, number in tokens.items()]))
-
-
-def _counts(attributes: Mapping[str, Any]) -> dict[str, int]:
-    return {kind: attributes[name] for name, kind in _NAMES if name in attributes and _is_count(attributes[name])}
-
-
-def _tariff(attributes: Mapping[str, Any], input_tokens: int, second: int) -> Tariff | None:
-    provider = str(attributes.get(names.PROVIDER) or "")
-    for name in (names.RESPONSE_MODEL, names.REQUEST_MODEL):
-        model = attributes.get(name)
-        if model and (found := _tariffs(book_edition(), provider, str(model))):
-            return in_force(found, _tier(attributes), second, input_tokens)
-    return None
-
-
-@lru_cache(maxsize=4096)
-def _tariffs(_edition: int, provider: str, model: str) -> tuple[Tariff, ...]:
-    return tuple(map(tariff, rows_for(provider, model)))
-
-
-def _tier(attributes: Mapping[str, Any]) -> str:
-    if attributes.get(names.RESPONSE_SPEED):
-        return f"speed={attributes[names.RESPONSE_SPEED]}"
-    return str(attributes.get(names.RESPONSE_SERVICE_TIER) or "")
-
-
-def in_force(tariffs: Iterable[Tariff], tier: str, second: int, input_tokens: int) -> Tariff | None:
+def in_force(tariffs: Iterable[Tariff], second: int, input_tokens: int) -> Tariff | None:
     """The first of ``tariffs``, in the order of :func:`rows_for`, that holds for a call at ``second`` since 1970."""
     for found in tariffs:
-        row = found.row
         if (
-            row.service_tier in ("", tier)
-            and found.valid_from <= second
-            and row.time_from <= second % _DAY
-            and (row.tier_start == 0 or row.tier_start < input_tokens)
+            found.valid_from <= second
+            and found.time_from <= second % _DAY
+            and (found.tier_start == 0 or found.tier_start < input_tokens)
         ):
             return found
     return None
 
 
-def _disjoint(counts: Mapping[str, int]) -> dict[str, int] | None:
-    """``counts`` with each token in one kind only; None if some kind would be left with less than none."""
+def _tariffs_of(attributes: Mapping[str, Any]) -> tuple[Tariff, ...]:
+    get = attributes.get
+    speed = get(names.RESPONSE_SPEED)
+    return _tariffs(
+        book_edition(),
+        str(get(names.PROVIDER) or ""),
+        str(get(names.RESPONSE_MODEL) or ""),
+        str(get(names.REQUEST_MODEL) or ""),
+        f"speed={speed}" if speed else str(get(names.RESPONSE_SERVICE_TIER) or ""),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _tariffs(_edition: int, provider: str, answered: str, asked: str, tier: str) -> tuple[Tariff, ...]:
+    """Those of the model that answered, or else of the one asked for, that hold for ``tier``."""
+    rows = (answered and rows_for(provider, answered)) or (asked and rows_for(provider, asked)) or ()
+    return tuple(tariff(row) for row in rows if row.service_tier in ("", tier))
+
+
+def _counts(attributes: Mapping[str, Any]) -> dict[str, int]:
+    return {
+        kind: count
+        for name, kind in _NAMES
+        if name in attributes and (count := attributes[name]).__class__ is int and 0 <= count < _BEYOND_COUNTS
+    }
+
+
+def _amount(counts: Mapping[str, int], found: Tariff) -> int | None:
+    """10^-24 dollars for ``counts`` (kinds as in :class:`PriceRow`; ``input`` and ``output`` are totals).
+
+    None if the counts contradict each other, if the input is unknown, or if nothing of what was used has a price.
+    """
+    if "input" not in counts or max(counts.values()) > LARGEST_COUNT or _is_ambiguous(counts, found):
+        return None
+    sent, answered = counts["input"], counts.get("output", 0)
+    if (sent or answered) and not ((sent and found.bills_input) or (answered and found.bills_output)):
+        # Not to be billed is not the same as to cost nothing.
+        return None
+    weights, amount = found.weights, found.per_call
+    # What is left of each total without its parts.
+    for kind, number in _apart(counts).items():
+        if number < 0:
+            return None
+        if kind in _INPUT_PARTS:
+            sent -= number
+        elif kind in _OUTPUT_PARTS:
+            answered -= number
+        elif kind in _TOTALS:
+            continue
+        amount += weights[kind] * number
+    return amount + weights["input"] * sent + weights["output"] * answered if sent >= 0 and answered >= 0 else None
+
+
+def _apart(counts: Mapping[str, int]) -> Mapping[str, int]:
+    """``counts`` with each token in one part only; below 0 where they contradict each other."""
+    if _OVERLAPS.keys().isdisjoint(counts):
+        return counts
     tokens = dict(counts)
     for kind in _OVERLAPS.keys() & counts.keys():
         for whole in _OVERLAPS[kind]:
             tokens[whole] = tokens.get(whole, 0) - counts[kind]
-    inputs, outputs = counts.get("input", 0), counts.get("output", 0)
-    for kind, number in tokens.items():
-        if kind in _INPUT_PARTS:
-            inputs -= number
-        elif kind in _OUTPUT_PARTS:
-            outputs -= number
-    tokens["input"], tokens["output"] = inputs, outputs
-    sound = min(tokens.values()) >= 0 and max(counts.values()) <= LARGEST_COUNT
-    return tokens if sound else None
+    return tokens
 
 
 def _is_ambiguous(counts: Mapping[str, int], found: Tariff) -> bool:
     """Some input is cached, some is audio (or image), nobody says how much is both, and it would cost something else."""
     return bool(found.ambiguous and counts.get("cached_input")) and any(
         counts.get(kind) and f"cached_{kind}" not in counts for kind in found.ambiguous
-    )
-
-
-def _is_billed(counts: Mapping[str, int], found: Tariff) -> bool:
-    """True unless everything that was used has no price, which is not the same as costing nothing."""
-    sent, answered = counts.get("input"), counts.get("output")
-    return not (sent or answered) or bool(
-        (sent and "input" in found.weights) or (answered and "output" in found.weights)
     )
 
 
@@ -215,7 +227,3 @@ def _money(amount: int) -> Decimal:
 
 def _rounded(amount: object) -> Decimal:
     return Decimal(str(amount)).quantize(_SMALLEST, context=_EXACT)
-
-
-def _is_count(value: object) -> bool:
-    return value.__class__ is int and 0 <= value < 2**64

@@ -36,14 +36,12 @@ class PriceRegistry:
         if note_cost(attributes, span.start_time or 0):
             provider = str(attributes.get(names.PROVIDER) or "")
             for key in (names.RESPONSE_MODEL, names.REQUEST_MODEL):
-                if model := attributes.get(key):
+                if (model := attributes.get(key)) and (provider, str(model)) not in self._names:
                     self._register(provider, str(model))
         return span
 
     def _register(self, provider: str, model: str) -> None:
-        if (provider, model) in self._names or len(self._names) >= _MOST_NAMES:
-            return
-        if max(len(model), len(provider)) <= LONGEST_NAME:
+        if len(self._names) < _MOST_NAMES and max(len(model), len(provider)) <= LONGEST_NAME:
             self._names[provider, model] = None
 
     def publish(self) -> None:

@@ -204,6 +204,7 @@ def _to_store(wanted: Settings, store: Store, *, numbered: bool) -> Delivery:
         encode=store.encode,
         spool=spool_of(wanted),
         confirm=sender.confirm,
+        finish=store.finish,
         numbered=numbered,
     )
 
@@ -356,6 +357,7 @@ class ClickHouseSpanExporter(SpanExporter):
         with guarded("export"):
             self._delivery.arrive(timeout)
             if not self._delivery.result().pending:
+                self._delivery.flush(timeout)
                 # An engine that is opened while the process ends is not closed by its own exit handler, and crashes.
                 self._store.close()
 

@@ -15,6 +15,7 @@ from breaking_proxy import BreakingProxy, breaking
 from clickhouse_server import Server, running
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from recorded_spans import call
 
 from otel_sessions import ClickHouseSpanExporter
@@ -145,9 +146,27 @@ def test_an_export_by_itself_is_in_a_local_store_when_it_returns(tmp_path: Path)
     exporter.shutdown()
 
 
+@pytest.mark.parametrize("ending", ["force_flush", "shutdown"])
+def test_after_a_flush_plain_sql_sees_each_exchange_once(tmp_path: Path, ending: str) -> None:
+    """Two instrumentations describe one request, in exports that are too close together to settle after each."""
+    exporter = ClickHouseSpanExporter(f"chdb://{tmp_path}/store")
+    for number, scope in enumerate(("openinference", "traceloop"), start=1):
+        more = {"gen_ai.response.id": "r1"}
+        told = call(number, start=number / 10, more=more, scope=InstrumentationScope(scope))
+        assert exporter.export([told]) is SUCCESS
+    getattr(exporter, ending)()
+    client = clickhouse_connect.get_client(interface="chdb", path=f"{tmp_path}/store")
+    assert client.query("SELECT count() FROM otel.otel_traces").result_rows == [(2,)]
+    assert client.query("SELECT count() FROM otel.session_calls").result_rows == [(1,)]
+    assert client.query("SELECT calls, input_tokens FROM otel.sessions").result_rows == [(1, 100)]
+    client.close()
+    exporter.shutdown()
+
+
 SHORT = """
 import sys
 sys.path.insert(0, {tests!r})
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from recorded_spans import call
 from otel_sessions import ClickHouseSpanExporter
 exporter = ClickHouseSpanExporter({dsn!r})

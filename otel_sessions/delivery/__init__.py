@@ -24,7 +24,7 @@ delivery   the stages as one span processor
 metrics    the accounts as OpenTelemetry metrics
 """
 
-from otel_sessions.delivery.batch import Confirm, Encode, Limits, Send, Stage
+from otel_sessions.delivery.batch import Confirm, Encode, Finish, Limits, Send, Stage
 from otel_sessions.delivery.cutting import MAX_VALUE, cutting
 from otel_sessions.delivery.delivery import Delivery, push
 from otel_sessions.delivery.spool import DeadBatch, Spool, SpoolPlace, SpoolStatus, spool_place
@@ -35,6 +35,7 @@ __all__ = [
     "DeadBatch",
     "Delivery",
     "Encode",
+    "Finish",
     "Limits",
     "Send",
     "Spool",

@@ -22,15 +22,18 @@ Raises StoreUnavailableError if the same call may succeed later; any other excep
 """
 Confirm = Callable[[bytes, str], bool]
 """Says whether the destination already holds the batch with this body and token."""
+Finish = Callable[[], object]
+"""Makes what has arrived ready to be read; called when a flush has sent everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where batches go: its name in the log, how to send, and how to ask whether a batch has arrived."""
+    """Where batches go: its name in the log, how to send, how to ask whether a batch has arrived, what to do at the end."""
 
     name: str
     send: Send
     confirm: Confirm | None = None
+    finish: Finish | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,18 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.guard import count, guarded, logger
 from otel_sessions.base.values import FlushResult
-from otel_sessions.delivery.batch import Attributes, Confirm, Destination, Encode, Limits, Recipe, Send, Stage, remade
+from otel_sessions.delivery.batch import (
+    Attributes,
+    Confirm,
+    Destination,
+    Encode,
+    Finish,
+    Limits,
+    Recipe,
+    Send,
+    Stage,
+    remade,
+)
 from otel_sessions.delivery.batcher import Batcher
 from otel_sessions.delivery.intake import Intake
 from otel_sessions.delivery.ledger import Ledger
@@ -45,6 +56,7 @@ class Delivery(SpanProcessor):
 
     ``destination`` names it in the log. ``send`` gets spans, or with ``encode`` its bytes. ``spool`` keeps batches on
     disk until they are sent, and needs ``encode``. ``confirm`` is asked before a batch is sent again long after.
+    ``finish`` is called when a flush, or the end, has sent everything.
     ``numbered`` spans carry their number, for the view ``session_completeness``.
     The threads start with the first span, or at once if the spool holds something. A forked child starts empty, with
     threads of its own, and leaves the parent's spans to the parent.
@@ -60,13 +72,14 @@ class Delivery(SpanProcessor):
         encode: Encode | None = None,
         spool: SpoolPlace | None = None,
         confirm: Confirm | None = None,
+        finish: Finish | None = None,
         numbered: bool = False,
     ) -> None:
         if spool is not None and encode is None:
             raise ValueError("a spool keeps bytes: give encode")
         self._limits = limits or Limits()
         self._recipe = Recipe(self._limits, encode or _pack_all, stages, numbered)
-        self._destination = Destination(destination, send if encode else _unpacking(send), confirm)
+        self._destination = Destination(destination, send if encode else _unpacking(send), confirm, finish)
         self._place = spool
         self._closed = False
         self._ended = False
@@ -131,7 +144,8 @@ class Delivery(SpanProcessor):
 
     def flush(self, timeout: float) -> FlushResult:
         """Send what is waiting now and wait until it arrived or was dropped, at most ``timeout`` seconds."""
-        self._hurry(lambda: not self._parts.ledger.pending(), timeout)
+        ledger = self._parts.ledger
+        self._hurry(lambda: not ledger.pending() and not ledger.unfinished, timeout, finish=True)
         return self.result()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -154,7 +168,7 @@ class Delivery(SpanProcessor):
         if self._closed:
             return
         deadline = time.monotonic() + timeout
-        self._hurry(self._is_safe, timeout)
+        self._hurry(self._is_safe, timeout, finish=True)
         self._closed = True
         parts = self._parts
         parts.batcher.close()
@@ -177,15 +191,15 @@ class Delivery(SpanProcessor):
     def _is_safe(self) -> bool:
         ledger = self._parts.ledger
         kept = self._place is not None and ledger.failing and not ledger.in_memory()
-        return kept or not ledger.pending()
+        return kept or not (ledger.pending() or ledger.unfinished)
 
-    def _hurry(self, reached: Callable[[], bool], timeout: float) -> None:
+    def _hurry(self, reached: Callable[[], bool], timeout: float, *, finish: bool = False) -> None:
         parts = self._parts
         if self._threads:
-            parts.sender.hurry(on=True)
+            parts.sender.hurry(on=True, finish=finish)
             parts.batcher.wake()
             parts.ledger.wait_for(reached, timeout)
-            parts.sender.hurry(on=False)
+            parts.sender.hurry(on=False, finish=finish)
 
     def start(self) -> None:
         """Start the threads, which else start with the first span."""

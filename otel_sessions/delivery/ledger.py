@@ -25,6 +25,7 @@ class Ledger:
         self._spans: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._failing = False
+        self._unfinished = False
         self._changed = threading.Condition()
 
     def take(self, most: int) -> list[Waiting]:
@@ -103,6 +104,17 @@ class Ledger:
     def failing(self, failing: bool) -> None:
         with self._changed:
             self._failing = failing
+            self._changed.notify_all()
+
+    @property
+    def unfinished(self) -> bool:
+        """Something has arrived since the destination finished what it had."""
+        return self._unfinished
+
+    @unfinished.setter
+    def unfinished(self, unfinished: bool) -> None:
+        with self._changed:
+            self._unfinished = unfinished
             self._changed.notify_all()
 
     def pending(self) -> int:

@@ -34,6 +34,7 @@ class Sender:
         self._wake = threading.Event()
         self._failures = 0
         self._hurried = 0
+        self._finishing = 0
         self._closed = False
 
     def run(self) -> None:
@@ -41,6 +42,8 @@ class Sender:
         while not self._closed:
             started = time.monotonic()
             if (batch := self.send_next()) is None:
+                if self._finishing and self._ledger.unfinished:
+                    self._finish()
                 self._idle()
             elif batch.own:
                 self._rest(started, time.monotonic() - started)
@@ -57,9 +60,11 @@ class Sender:
         """There is something to send, or no time to wait."""
         self._wake.set()
 
-    def hurry(self, *, on: bool) -> None:
-        """While someone waits for a flush, retries follow each other quickly."""
+    def hurry(self, *, on: bool, finish: bool = False) -> None:
+        """While someone waits for a flush, retries follow each other quickly; with ``finish`` for all to be readable."""
         self._hurried += 1 if on else -1
+        if finish:
+            self._finishing += 1 if on else -1
         self._wake.set()
 
     def close(self) -> None:
@@ -91,6 +96,8 @@ class Sender:
                 if self._settled(batch, tried, error):
                     break
             else:
+                if self._destination.finish is not None:
+                    self._ledger.unfinished = True
                 self._outbox.delivered(tried)
                 self._recovered()
                 break
@@ -98,6 +105,14 @@ class Sender:
                 break
             batch = tried
         return replace(batch, body=b"")
+
+    def _finish(self) -> None:
+        try:
+            if self._destination.finish is not None:
+                self._destination.finish()
+        except Exception as error:  # noqa: BLE001 - everything has arrived; the thread goes on
+            count("error.finish", "otel-sessions: %s: %s", self._destination.name, error)
+        self._ledger.unfinished = False
 
     def _rest(self, started: float, took: float) -> None:
         """Let short batches gather: an insert costs the store about the same whatever its length.

@@ -125,6 +125,13 @@ class Store:
         self._connection.insert("otel_traces", rows.COLUMNS, block, settings)
         self._settling.after_insert()
 
+    def finish(self) -> None:
+        """Settle what the last inserts brought, which are too close together to be settled each. Raises nothing.
+
+        For the end of a flush: then also those who read with SQL alone, without this package, see each exchange once.
+        """
+        self._settling.after_last_insert()
+
     def expect(self, arrive: Callable[[], object]) -> None:
         """Readers of this process call the method ``arrive`` first, which waits until all has arrived here."""
         arrivals.expect(self._target, arrive)

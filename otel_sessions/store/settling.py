@@ -74,6 +74,10 @@ class Settling:
         if time.monotonic() - self._settled_at >= self._pause:
             self._try()
 
+    def after_last_insert(self) -> None:
+        """Settle what :meth:`after_insert` has left. Raises nothing: the spans are in the store."""
+        self._try()
+
     def before_reading(self) -> None:
         """Settle what has arrived since, and what this process has on the way.
 

@@ -95,9 +95,11 @@ class Settling:
     def settle(self) -> Settled:
         """Settle, unless nothing has arrived since; return what changed."""
         with self._lock:
-            began = time.monotonic()
             state = self._state()
-            changed = Settled() if state == self._settled else self._run()
+            if state == self._settled:
+                return Settled()
+            began = time.monotonic()
+            changed = self._run()
             # As it was before: what arrives meanwhile is for the next time.
             self._settled, self._settled_at = state, time.monotonic()
             self._pause = max(_INSERT_PAUSE_SECONDS, (self._settled_at - began) / _SHARE_OF_TIME)

@@ -166,7 +166,6 @@ def test_after_a_flush_plain_sql_sees_each_exchange_once(tmp_path: Path, ending:
 SHORT = """
 import sys
 sys.path.insert(0, {tests!r})
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from recorded_spans import call
 from otel_sessions import ClickHouseSpanExporter
 exporter = ClickHouseSpanExporter({dsn!r})

@@ -67,7 +67,6 @@ class Cost(NamedTuple):
 class Tariff:
     """A :class:`PriceRow` as a call needs it: times in seconds, prices in 10^-24 dollars, 0 for what is not billed."""
 
-    service_tier: str
     valid_from: int
     time_from: int
     tier_start: int
@@ -84,7 +83,6 @@ def tariff(row: PriceRow) -> Tariff:
     """``row`` as a call needs it."""
     weights = {kind: _scaled(getattr(row, kind)) for kind in TOKEN_PRICES}
     return Tariff(
-        service_tier=row.service_tier,
         valid_from=int(row.valid_from.timestamp()),
         time_from=row.time_from,
         tier_start=row.tier_start,

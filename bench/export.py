@@ -107,7 +107,7 @@ def exported(exporter: SpanExporter, batches: Iterable[Sequence[ReadableSpan]]) 
 def inserted(store: Store, blocks: Iterable[bytes], token: Iterator[str]) -> None:
     """Insert encoded batches, each under a new token."""
     for block in blocks:
-        store.insert_encoded(block, next(token))
+        store.insert_encoded([block], next(token))
 
 
 def without_views(store: Store) -> None:

@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -238,20 +238,20 @@ class StoreSender:
         self._ready = not wanted.migrate
         self._opened = False
 
-    def send(self, block: bytes, token: str) -> None:
-        """Insert ``block`` under ``token``."""
+    def send(self, blocks: Iterable[bytes], token: str) -> None:
+        """Insert ``blocks`` under ``token``."""
         self._prepare()
         self.prices.publish()
-        self._store.insert_encoded(block, token)
+        self._store.insert_encoded(blocks, token)
         if not self._opened:
             self._opened = True
             with guarded("exit"):
                 come_first()
 
-    def confirm(self, block: bytes, _token: str) -> bool:
-        """Whether ``block`` has arrived already."""
+    def confirm(self, blocks: Iterable[bytes], _token: str) -> bool:
+        """Whether ``blocks`` have arrived already."""
         self._prepare()
-        return self._store.holds(block)
+        return self._store.holds(blocks)
 
     def _prepare(self) -> None:
         if not self._ready:

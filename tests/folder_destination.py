@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from otel_sessions.base.errors import StoreUnavailableError
 from otel_sessions.delivery import Delivery, Limits, SpoolPlace, spool_place
+from otel_sessions.delivery.batch import Batch
 
 DSN = "http://folder:8123/otel"
 
@@ -25,6 +26,11 @@ def encode(spans: Sequence[ReadableSpan], _attributes: object = None) -> bytes:
 def decode(body: bytes) -> list[str]:
     """The names of the spans in ``body``."""
     return [json.loads(line) for line in body.splitlines() if line.startswith(b'"')]
+
+
+def batch_of(token: str, spans: int, *pieces: bytes) -> Batch:
+    """A batch with these pieces."""
+    return Batch(token, spans, pieces, sum(map(len, pieces)))
 
 
 class Folder:
@@ -44,11 +50,11 @@ class Folder:
         flag = self.path / "away"
         flag.touch() if away else flag.unlink(missing_ok=True)
 
-    def send(self, body: bytes, token: str) -> None:
+    def send(self, body: Iterable[bytes], token: str) -> None:
         if self.is_away:
             raise StoreUnavailableError("the folder is away")
         part = self.path / f"{token}.{os.getpid()}.{threading.get_ident()}"
-        part.write_bytes(body)
+        part.write_bytes(b"".join(body))
         part.replace(self.batches / token)
 
     def place(self, max_bytes: int = 50_000_000) -> SpoolPlace:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from folder_destination import batch_of
 from recorded_spans import call
 
 from otel_sessions.assembly import spool_of
 from otel_sessions.base import settings
 from otel_sessions.cli.app import program
 from otel_sessions.delivery import Spool
-from otel_sessions.delivery.batch import Batch
 from otel_sessions.store import Store, open_store
 
 
@@ -49,12 +49,12 @@ def document(*arguments: str) -> Any:
 
 def leave(spool: Spool, token: str = "left", numbers: tuple[int, ...] = (1, 2, 3)) -> None:
     """As a process that ended would."""
-    spool.put(Batch(token, len(numbers), Store.encode([call(number, path="/") for number in numbers])))
+    spool.put(batch_of(token, len(numbers), Store.encode([call(number, path="/") for number in numbers])))
     spool.release()
 
 
 def bury(spool: Spool, token: str, reason: str) -> None:
-    spool.put(Batch(token, 2, Store.encode([call(1), call(2)])))
+    spool.put(batch_of(token, 2, Store.encode([call(1), call(2)])))
     batch = spool.next()
     assert batch is not None
     spool.bury(batch, reason, revivable=False)

@@ -31,7 +31,7 @@ NESTED = (other(1, "framework", seconds=4), other(2, "sdk", start=1, parent=1))
 
 def arrive(store: Store, *spans: ReadableSpan) -> None:
     """As from a Collector: nothing but an INSERT."""
-    store._connection.insert("otel_traces", rows.COLUMNS, rows.encode(spans), {"async_insert": "0"})
+    store._connection.insert("otel_traces", rows.COLUMNS, [rows.encode(spans)], {"async_insert": "0"})
 
 
 def read(store: Store) -> list[tuple[int, int]]:

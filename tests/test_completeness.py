@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -79,11 +79,11 @@ def test_a_batch_that_was_refused_leaves_a_gap(store: Store) -> None:
     provider, delivery = recording(store)
     sent: list[str] = []
 
-    def lossy(block: bytes, token: str) -> None:
+    def lossy(blocks: Iterable[bytes], token: str) -> None:
         sent.append(token)
         if len(sent) == 1:
             raise ValueError("lost")
-        store.insert_encoded(block, token)
+        store.insert_encoded(blocks, token)
 
     delivery.shutdown()
     delivery = Delivery("lossy", lossy, encode=Store.encode, numbered=True, limits=Limits(1000, 100, 60))
@@ -102,7 +102,7 @@ def test_spans_that_came_twice_are_counted(store: Store) -> None:
     spans = [span(number, {names.SESSION_ID: "s"}) for number in range(1, 4)]
     block = Store.encode(spans, [numbered(numbers, one) for one in spans])
     for token in "ab":
-        store.insert_encoded(block, token)
+        store.insert_encoded([block], token)
     assert completeness(store) == [("s", 3, 3, 0, 3, False, False)]
 
 

@@ -79,7 +79,7 @@ def test_a_long_queue_is_batched_in_time(age: float, batches: int) -> None:
     assert len(ready) == batches
     batch = outbox.next()
     assert batch is not None
-    assert (batch.spans, len(batch.body)) == (10 * GROUP, 10 * GROUP)
+    assert (batch.spans, batch.size) == (10 * GROUP, 10 * GROUP)
     assert (len(intake), ledger.pending()) == (0, 10 * GROUP)
 
 

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from folder_destination import batch_of
 from recorded_spans import call
 
 from otel_sessions.assembly import spool_of
 from otel_sessions.base import settings
 from otel_sessions.delivery import Spool
-from otel_sessions.delivery.batch import Batch
 from otel_sessions.store import Store
 
 PRELUDE = """
@@ -121,7 +121,7 @@ def test_a_second_process_that_ends_at_once_loses_nothing(dsn: str) -> None:
 def test_pushing_into_a_held_folder_says_who_holds_it(dsn: str) -> None:
     """The command sends nothing, exits 1 and names the process; what waits stays, and is sent when the folder is free."""
     spool = Spool(spool_of(settings.load({"store": dsn})) or pytest.fail("no spool"))
-    spool.put(Batch("left", 1, Store.encode([call()])))
+    spool.put(batch_of("left", 1, Store.encode([call()])))
     spool.release()
     program = "from otel_sessions.store import open_store; store = open_store(dsn); print(store.server_version(), flush=True); sys.stdin.readline()"
     with process(program, dsn) as reader:

@@ -7,19 +7,18 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
-from folder_destination import Folder, decode, encode, named
+from folder_destination import Folder, batch_of, decode, encode, named
 
 from otel_sessions.base.errors import SpoolError, StoreError, StoreUnavailableError
 from otel_sessions.base.guard import counters
 from otel_sessions.delivery import Delivery, Limits, Spool, SpoolPlace, push
 from otel_sessions.delivery import sender as sending
-from otel_sessions.delivery.batch import Batch
 from otel_sessions.delivery.intake import Intake
 from otel_sessions.delivery.ledger import MEMORY, Ledger
 from otel_sessions.delivery.outbox import Outbox
@@ -94,8 +93,8 @@ def test_a_lost_reply_counts_once_also_after_a_restart(folder: Folder) -> None:
     """A batch that was applied while the reply got lost comes again under the same token, from the next process too."""
     sent: list[tuple[str, bytes]] = []
 
-    def send(body: bytes, token: str) -> None:
-        sent.append((token, body))
+    def send(body: Iterable[bytes], token: str) -> None:
+        sent.append((token, b"".join(body)))
         folder.send(body, token)
         raise StoreUnavailableError("the connection broke before the reply")
 
@@ -103,7 +102,7 @@ def test_a_lost_reply_counts_once_also_after_a_restart(folder: Folder) -> None:
     provider_make(delivery, "a", 5)
     delivery.shutdown(10)
     assert delivery.result().pending_disk == 5
-    result = push(folder.place(), lambda body, token: sent.append((token, body)))
+    result = push(folder.place(), lambda body, token: sent.append((token, b"".join(body))))
     assert (result.recovered, result.delivered, result.pending) == (5, 0, 0)
     assert len(sent) >= 2
     assert len(set(sent)) == 1
@@ -131,7 +130,7 @@ def test_old_doubts_are_cleared_by_asking(folder: Folder, *, arrived: bool) -> N
     connection.close()
     asked: list[str] = []
 
-    def confirm(body: bytes, token: str) -> bool:
+    def confirm(body: Iterable[bytes], token: str) -> bool:
         asked.append(token)
         return arrived
 
@@ -156,7 +155,7 @@ def test_a_batch_that_can_never_be_sent_is_kept_with_the_reason(folder: Folder) 
     """Bad data goes to the dead, is counted as dropped, and does not stop what comes after."""
     refused = iter([refusal(27)])
 
-    def send(body: bytes, token: str) -> None:
+    def send(body: Iterable[bytes], token: str) -> None:
         for error in refused:
             raise error
         folder.send(body, token)
@@ -179,7 +178,7 @@ def test_what_a_wrong_password_refused_is_sent_when_it_is_right(folder: Folder) 
     wrong = threading.Event()
     wrong.set()
 
-    def send(body: bytes, token: str) -> None:
+    def send(body: Iterable[bytes], token: str) -> None:
         if wrong.is_set():
             raise refusal(516)
         folder.send(body, token)
@@ -275,14 +274,14 @@ def test_a_damaged_spool_is_counted_as_lost(folder: Folder, *, settled: bool) ->
     spool = Spool(folder.place())
     outbox = Outbox(ledger, spool, Limits(batch_size=20))
     for token in "abc":
-        outbox.put(Batch(token, 20, token.encode()))
+        outbox.put(batch_of(token, 20, token.encode()))
     ledger.move(60, None, MEMORY)
     assert ledger.result().pending_disk == 60
     in_hand = outbox.next()
     assert in_hand is not None
     spool.close()
     folder.place().path.write_bytes(b"garbage!" * 1000)
-    outbox.put(Batch("d", 20, b"d"))
+    outbox.put(batch_of("d", 20, b"d"))
     ledger.move(20, None, MEMORY)
     result = ledger.result()
     assert (result.pending, dict(result.dropped_reasons)) == (40, {"spool_damaged": 40})
@@ -353,8 +352,8 @@ def test_one_batch_that_keeps_failing_does_not_hold_up_the_others(
     monkeypatch.setattr(sending, "_FIRST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(sending, "_LAST_RETRY_SECONDS", 0.002)
 
-    def send(body: bytes, token: str) -> None:
-        if b"heavy-0" in body:
+    def send(body: Iterable[bytes], token: str) -> None:
+        if b"heavy-0" in b"".join(body):
             raise StoreUnavailableError("Code: 241. Memory limit exceeded")
         folder.send(body, token)
 
@@ -396,3 +395,22 @@ def test_a_spool_needs_an_encoding(folder: Folder) -> None:
     """Span objects cannot lie on disk."""
     with pytest.raises(ValueError, match="encode"):
         Delivery("here", folder.send, spool=folder.place())
+
+
+def test_a_batch_that_cannot_be_unpacked_holds_up_no_other(folder: Folder) -> None:
+    """A damaged piece lies among the dead, with the reason; what comes after it arrives."""
+    delivery, make = folder.deliver(SMALL)
+    folder.is_away = True
+    make("a", 3)
+    delivery.shutdown(10)
+    with closing(sqlite3.connect(folder.place().path)) as connection, connection:
+        connection.execute("UPDATE bodies SET body = x'00' WHERE id = 1")
+    folder.is_away = False
+    delivery, make = folder.deliver(SMALL)
+    make("b", 3)
+    delivery.flush(10)
+    until(lambda: folder.names() == named("b", 3))
+    delivery.shutdown(10)
+    with closing(Spool(folder.place())) as spool:
+        [dead] = spool.dead()
+    assert (dead.spans, dead.reason[:4]) == (3, "LZ4F")

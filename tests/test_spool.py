@@ -8,15 +8,17 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from folder_destination import batch_of
 
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.delivery import Spool, SpoolPlace, spool_place
-from otel_sessions.delivery.batch import Batch
+from otel_sessions.delivery.batch import Limits
 from otel_sessions.delivery.database import SpoolFullError, SpoolLostError
 from otel_sessions.delivery.owners import LEASE_SECONDS, Owner, start_time, this_machine
 
@@ -26,7 +28,7 @@ from otel_sessions.delivery import Spool, SpoolPlace
 from otel_sessions.delivery.batch import Batch
 spool = Spool(SpoolPlace(pathlib.Path(sys.argv[1]), 10**8))
 for number in range(int(sys.argv[2])):
-    spool.put(Batch(f"left-{number}", 5, b"left"))
+    spool.put(Batch(f"left-{number}", 5, [b"left"], 4))
 os._exit(9)
 """
 
@@ -53,7 +55,7 @@ def fill(spool: Spool) -> int:
     """Put batches of 50 kB until there is no room; how many there was room for."""
     for number in range(100):
         try:
-            spool.put(Batch(str(number), 1, os.urandom(50_000)))
+            spool.put(batch_of(str(number), 1, os.urandom(50_000)))
         except SpoolFullError:
             return number
     raise AssertionError("no bound")
@@ -69,20 +71,54 @@ def taken(spool: Spool) -> list[str]:
 
 def test_batches_come_back_as_they_were_in_order(spool: Spool) -> None:
     """What is put is what comes out, oldest first, until it is deleted."""
-    spool.put(Batch("a", 2, b"one\ntwo" * 1000))
-    spool.put(Batch("b", 1, b"\x00\xff"))
+    spool.put(batch_of("a", 2, b"one\ntwo" * 1000, b"three"))
+    spool.put(batch_of("b", 1, b"\x00\xff"))
     first = spool.next()
     assert first is not None
-    assert (first.token, first.spans, first.body, first.own, first.attempts) == ("a", 2, b"one\ntwo" * 1000, True, 0)
-    assert spool.next() == first
+    assert (first.token, first.spans, first.size, first.own, first.attempts) == ("a", 2, 7005, True, 0)
+    assert [*first.body] == [*first.body] == [b"one\ntwo" * 1000, b"three"]
+    again = spool.next()
+    assert again is not None
+    assert again.token == "a"
     spool.delete(first)
     assert taken(spool) == ["b"]
+
+
+def test_batches_that_wait_are_joined_and_sent_in_little_memory(spool: Spool) -> None:
+    """After an outage many batches are one insert, whose pieces are unpacked one at a time."""
+    pieces = [bytes([number]) * 1_000_000 for number in range(24)]
+    for number in range(0, 24, 2):
+        spool.put(batch_of(str(number), 5, *pieces[number : number + 2]))
+    tracemalloc.start()
+    batch = spool.next(Limits(batch_size=50, batch_bytes=30_000_000))
+    assert batch is not None
+    assert (batch.token, batch.spans, batch.size) == ("0", 50, 20_000_000)
+    assert all(piece == whole for piece, whole in zip(batch.body, pieces[:20], strict=True))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4_000_000
+    assert spool.status().batches == 3
+    spool.delete(batch)
+    assert taken(spool) == ["20", "22"]
+    assert spool.status().bytes_used < 100_000
+
+
+def test_no_more_is_joined_than_an_insert_may_hold(spool: Spool) -> None:
+    """A batch grows neither beyond the spans nor beyond the bytes that are allowed."""
+    for token in "abcd":
+        spool.put(batch_of(token, 5, b"x" * 100))
+    for limits in (Limits(batch_size=14), Limits(batch_bytes=299)):
+        batch = spool.next(limits)
+        assert batch is not None
+        assert (batch.spans, batch.size) == (10, 200)
+        spool.delete(batch)
+    assert spool.next() is None
 
 
 def test_a_batch_that_failed_goes_behind_those_that_did_not(spool: Spool) -> None:
     """A batch that fails again and again does not hold up the others."""
     for token in "ab":
-        spool.put(Batch(token, 1, b"x"))
+        spool.put(batch_of(token, 1, b"x"))
     first = spool.next()
     assert first is not None
     spool.attempted(first.tried(1000.0))
@@ -92,7 +128,7 @@ def test_a_batch_that_failed_goes_behind_those_that_did_not(spool: Spool) -> Non
 def test_the_count_of_attempts_survives_a_restart(place: SpoolPlace) -> None:
     """Whoever sends a batch next knows that it may have arrived already."""
     spool = Spool(place)
-    spool.put(Batch("a", 1, b"x"))
+    spool.put(batch_of("a", 1, b"x"))
     batch = spool.next()
     assert batch is not None
     spool.attempted(batch.tried(1000.0))
@@ -108,7 +144,7 @@ def test_the_count_of_attempts_survives_a_restart(place: SpoolPlace) -> None:
 def test_a_killed_process_leaves_its_batches_to_the_next(place: SpoolPlace, spool: Spool) -> None:
     """Batches of a process that was killed belong to whoever adopts them, own batches going first."""
     leave(place, 3)
-    spool.put(Batch("own", 1, b"x"))
+    spool.put(batch_of("own", 1, b"x"))
     assert spool.adopt() == 15
     assert spool.adopt() == 0
     assert taken(spool) == ["own", "left-0", "left-1", "left-2"]
@@ -116,7 +152,7 @@ def test_a_killed_process_leaves_its_batches_to_the_next(place: SpoolPlace, spoo
 
 def test_a_running_process_keeps_its_batches(place: SpoolPlace, spool: Spool) -> None:
     """Nobody takes over what a process that runs will send itself, however long it has been silent."""
-    spool.put(Batch("mine", 7, b"x"))
+    spool.put(batch_of("mine", 7, b"x"))
     with sqlite3.connect(place.path) as connection:
         connection.execute("UPDATE owners SET seen = 0")
     connection.close()
@@ -133,7 +169,7 @@ def test_a_process_that_leaves_takes_nothing_from_one_that_stays(place: SpoolPla
 
     SQLite's locks are the process's: if we opened and closed the file ourselves, they would all be gone.
     """
-    spool.put(Batch("a", 3, b"x"))
+    spool.put(batch_of("a", 3, b"x"))
     second = Spool(place)
     assert second.status().spans == 3
     look = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(*c.execute('SELECT total(spans) FROM batches').fetchone()); c.close()"
@@ -143,7 +179,7 @@ def test_a_process_that_leaves_takes_nothing_from_one_that_stays(place: SpoolPla
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
     assert seen() == "3.0"
-    spool.put(Batch("b", 4, b"x"))
+    spool.put(batch_of("b", 4, b"x"))
     assert seen() == "7.0"
     with closing(Spool(place)) as third:
         assert third.status().spans == 7
@@ -152,7 +188,7 @@ def test_a_process_that_leaves_takes_nothing_from_one_that_stays(place: SpoolPla
 
 def test_a_released_spool_belongs_to_the_next(place: SpoolPlace, spool: Spool) -> None:
     """A process that ends in good order leaves what it could not send at once."""
-    spool.put(Batch("a", 3, b"x"))
+    spool.put(batch_of("a", 3, b"x"))
     spool.release()
     other = Spool(place)
     assert other.status().orphaned_spans == 3
@@ -164,7 +200,7 @@ def test_a_released_spool_belongs_to_the_next(place: SpoolPlace, spool: Spool) -
 def test_who_was_taken_for_dead_takes_back_what_is_left(place: SpoolPlace, spool: Spool) -> None:
     """A process that slept past its lease, in another container, owns again what was not sent meanwhile."""
     for token in "ab":
-        spool.put(Batch(token, 1, b"x"))
+        spool.put(batch_of(token, 1, b"x"))
     with sqlite3.connect(place.path) as connection:
         connection.execute("UPDATE owners SET machine = 'elsewhere', seen = seen - ?", (LEASE_SECONDS + 1,))
     connection.close()
@@ -195,7 +231,7 @@ def test_what_the_bound_leaves_no_room_for_is_refused(tmp_path: Path) -> None:
     assert first is not None
     assert first.token == "0"
     spool.delete(first)
-    spool.put(Batch("again", 1, os.urandom(40_000)))
+    spool.put(batch_of("again", 1, os.urandom(40_000)))
     assert taken(spool) == [*map(str, range(1, stored)), "again"]
     assert place.path.stat().st_size <= 1_000_000
     spool.close()
@@ -216,7 +252,7 @@ def test_many_processes_share_one_file(place: SpoolPlace, spool: Spool) -> None:
 def test_refused_batches_lie_among_the_dead_with_the_reason(spool: Spool) -> None:
     """What the store refused is listed with its reason, can be sent again, or be dropped."""
     for token in "ab":
-        spool.put(Batch(token, 4, b"x"))
+        spool.put(batch_of(token, 4, b"x"))
         batch = spool.next()
         assert batch is not None
         spool.bury(batch, "Code: 27. Cannot parse", revivable=False)
@@ -236,7 +272,7 @@ def test_refused_batches_lie_among_the_dead_with_the_reason(spool: Spool) -> Non
 
 def test_what_died_by_a_fault_of_the_store_is_revived_a_few_times(spool: Spool) -> None:
     """Batches that met a wrong password come back when the store takes others, but not for ever."""
-    spool.put(Batch("a", 4, b"x"))
+    spool.put(batch_of("a", 4, b"x"))
     revived = []
     for _ in range(5):
         batch = spool.next()
@@ -249,7 +285,7 @@ def test_what_died_by_a_fault_of_the_store_is_revived_a_few_times(spool: Spool) 
 
 def test_only_the_user_may_read_the_spool(place: SpoolPlace, spool: Spool) -> None:
     """Spans may hold content: file, side files and folder are closed to others."""
-    spool.put(Batch("a", 1, b"x"))
+    spool.put(batch_of("a", 1, b"x"))
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in place.path.parent.iterdir()}
     assert set(modes.values()) == {0o600}, modes
     assert stat.S_IMODE(place.path.parent.stat().st_mode) == 0o700
@@ -261,9 +297,9 @@ def test_a_damaged_file_is_set_aside(place: SpoolPlace) -> None:
     place.path.write_bytes(b"this is no database" * 1000)
     spool = Spool(place)
     with pytest.raises(SpoolLostError, match="damaged"):
-        spool.put(Batch("a", 1, b"x"))
+        spool.put(batch_of("a", 1, b"x"))
     spool.forget()
-    spool.put(Batch("a", 1, b"x"))
+    spool.put(batch_of("a", 1, b"x"))
     assert taken(spool) == ["a"]
     assert [path.read_bytes()[:4] for path in place.path.parent.glob("*.damaged-*")] == [b"this"]
     spool.close()
@@ -271,13 +307,13 @@ def test_a_damaged_file_is_set_aside(place: SpoolPlace) -> None:
 
 def test_a_spool_of_a_later_format_is_left_alone(place: SpoolPlace, spool: Spool) -> None:
     """An older package does not write into what it does not know."""
-    spool.put(Batch("a", 1, b"x"))
+    spool.put(batch_of("a", 1, b"x"))
     spool.close()
     with sqlite3.connect(place.path) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(SpoolError, match="format is 99"):
-        spool.put(Batch("b", 1, b"x"))
+        spool.put(batch_of("b", 1, b"x"))
 
 
 def test_the_status_of_a_spool_that_is_not_there_makes_none(place: SpoolPlace, spool: Spool) -> None:
@@ -289,7 +325,7 @@ def test_the_status_of_a_spool_that_is_not_there_makes_none(place: SpoolPlace, s
 def test_an_emptied_file_gives_its_space_back(place: SpoolPlace, spool: Spool) -> None:
     """After a long outage the disk is free again."""
     for number in range(40):
-        spool.put(Batch(str(number), 1, os.urandom(2_500_000)[:2_400_000]))
+        spool.put(batch_of(str(number), 1, os.urandom(2_500_000)[:2_400_000]))
     large = place.path.stat().st_size
     taken(spool)
     for _ in range(20):
@@ -332,7 +368,7 @@ def test_elsewhere_only_the_last_sign_of_life_counts(now: float, *, gone: bool) 
 
 def test_the_status_is_plain_data(spool: Spool) -> None:
     """The status names the store without its password, and everything in it can be written as JSON."""
-    spool.put(Batch("a", 1, b"x"))
+    spool.put(batch_of("a", 1, b"x"))
     status = spool.status()
     assert status.store == "http://ann:***@here:8123/otel"
     assert (status.batches, status.spans, status.processes, status.last_error) == (1, 1, 1, "")

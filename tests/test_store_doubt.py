@@ -32,10 +32,10 @@ def test_a_block_tells_its_keys() -> None:
 def test_what_was_inserted_is_held(store: Store) -> None:
     """An encoded batch is held once it is in, and inserting it again under its token changes nothing."""
     block = Store.encode([call(number, path="/") for number in range(1, 5)])
-    assert not store.holds(block)
+    assert not store.holds([block])
     for _ in range(2):
-        store.insert_encoded(block, "token")
-        assert store.holds(block)
+        store.insert_encoded([block], "token")
+        assert store.holds([block])
     assert store.reader().query("SELECT count() AS n, uniqExact(span_id) AS u FROM session_calls").rows == [(4, 4)]
 
 
@@ -43,7 +43,9 @@ def test_a_batch_over_two_years_is_held_when_all_of_it_is(store: Store) -> None:
     """A block is whole only within a partition: every month has to be there."""
     early, late = span(1), span(2, start=YEAR)
     store.insert([early], "early")
-    both = Store.encode([early, late])
-    assert not store.holds(both)
+    together, apart = [Store.encode([early, late])], [Store.encode([early]), Store.encode([late])]
+    assert not store.holds(together)
+    assert not store.holds(apart)
     store.insert([late], "late")
-    assert store.holds(both)
+    assert store.holds(together)
+    assert store.holds(apart)

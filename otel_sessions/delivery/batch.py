@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -14,13 +14,13 @@ Attributes = dict[str, Any]
 Stage = Callable[[ReadableSpan, Attributes], ReadableSpan]
 """Gets a span and its attributes, which it may change; returns the span, or a copy where more than these has to change."""
 Encode = Callable[[Sequence[ReadableSpan], Sequence[Attributes]], Any]
-"""Spans, and the attributes of each, as a body, bytes or a list, that may be joined: one encoding after another is the encoding of both."""
+"""Spans, and the attributes of each, as a piece of a body, bytes or a list: one after another, pieces are the encoding of all."""
 Send = Callable[[Any, str], object]
-"""Takes the body of a batch (spans, or bytes where the delivery encodes) and its token.
+"""Takes the body of a batch (spans, or pieces of bytes where the delivery encodes) and its token.
 
 Raises StoreUnavailableError if the same call may succeed later; any other exception is taken as final.
 """
-Confirm = Callable[[bytes, str], bool]
+Confirm = Callable[[Iterable[bytes], str], bool]
 """Says whether the destination already holds the batch with this body and token."""
 Finish = Callable[[], object]
 """Makes what has arrived ready to be read; called when a flush has sent everything."""
@@ -63,13 +63,14 @@ class Recipe:
 class Batch:
     """Spans that are sent together, always under the same token.
 
-    ``on_disk`` tells whether it lies in the spool or only in memory. ``own`` is False for what a process that ended left behind.
+    ``body`` is its pieces, as often as they are asked for, and ``size`` the sum of their lengths. ``on_disk`` tells whether it lies in the spool or only in memory. ``own`` is False for what a process that ended left behind.
     ``attempts`` counts the sends so far, ``attempted_at`` is the time of the last one in Unix seconds.
     """
 
     token: str
     spans: int
-    body: Any
+    body: Iterable[Any]
+    size: int
     on_disk: bool = False
     own: bool = True
     attempts: int = 0
@@ -98,10 +99,3 @@ def remade(
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
     )
-
-
-def join(bodies: Sequence[Any]) -> Any:
-    """The body of one batch with all that is in ``bodies``."""
-    if len(bodies) == 1:
-        return bodies[0]
-    return b"".join(bodies) if isinstance(bodies[0], bytes) else [span for body in bodies for span in body]

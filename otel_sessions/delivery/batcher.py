@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base.guard import count
 from otel_sessions.base.values import copied
-from otel_sessions.delivery.batch import Attributes, Batch, Recipe, join
+from otel_sessions.delivery.batch import Attributes, Batch, Recipe
 from otel_sessions.delivery.intake import LOOSE
 from otel_sessions.delivery.ledger import MEMORY, Ledger
 from otel_sessions.delivery.numbering import Numbering
@@ -45,7 +45,8 @@ class Batcher:
         self._numbering = numbering
         self._stages = (*recipe.stages, numbering.number) if numbering else recipe.stages
         self.group = min(GROUP, recipe.limits.batch_size)
-        self._bodies: list[Any] = []
+        self._body: list[Any] = []
+        self._size = 0
         self._spans = 0
         self._made = 0
         self._reported = 0
@@ -93,8 +94,8 @@ class Batcher:
         with self._busy:
             self._ledger.move(len(spans), None, MEMORY)
             for start in range(0, len(spans), self.group):
-                for number, body in self._encoded(list(map(self._prepared, spans[start : start + self.group]))):
-                    self._add(number, body)
+                for number, piece in self._encoded(list(map(self._prepared, spans[start : start + self.group]))):
+                    self._add(number, piece)
             self._put()
 
     def _gather_groups(self) -> None:
@@ -108,13 +109,14 @@ class Batcher:
                 self._skip_refused()
             group = self._ledger.take(min(waiting, self.group, self._limits.batch_size - self._spans))
             waiting -= len(group)
-            for spans, body in self._encoded(self._prepared_politely(group)):
-                self._add(spans, body)
+            for spans, piece in self._encoded(self._prepared_politely(group)):
+                self._add(spans, piece)
 
-    def _add(self, spans: int, body: Any) -> None:
-        if sum(map(len, self._bodies)) + len(body) > self._limits.batch_bytes:
+    def _add(self, spans: int, piece: Any) -> None:
+        if self._size + len(piece) > self._limits.batch_bytes:
             self._put()
-        self._bodies.append(body)
+        self._body.append(piece)
+        self._size += len(piece)
         self._spans += spans
         if self._spans >= self._limits.batch_size or time.monotonic() >= self._due:
             self._put()
@@ -123,8 +125,8 @@ class Batcher:
         self._due = time.monotonic() + self._tick
         if self._spans:
             self._made += 1
-            self._outbox.put(Batch(f"{self._instance}-{self._made}", self._spans, join(self._bodies)))
-            self._bodies, self._spans = [], 0
+            self._outbox.put(Batch(f"{self._instance}-{self._made}", self._spans, self._body, self._size))
+            self._body, self._size, self._spans = [], 0, 0
             self._ready()
 
     def _prepared_politely(self, group: Sequence[Waiting]) -> list[Described]:
@@ -149,16 +151,16 @@ class Batcher:
         return span, attributes
 
     def _encoded(self, spans: Sequence[Described]) -> Iterator[tuple[int, Any]]:
-        body = None
+        piece = None
         try:
-            body = self._recipe.encode(*zip(*spans, strict=True))
+            piece = self._recipe.encode(*zip(*spans, strict=True))
         except Exception as error:  # noqa: BLE001 - one span that cannot be encoded must not take others with it
             if len(spans) == 1:
                 count("dropped.unencodable", "otel-sessions: a span cannot be encoded: %s", error, exc_info=True)
                 self._ledger.drop(1, MEMORY, "unencodable")
                 return
-        if body is not None and (len(body) <= self._limits.batch_bytes or len(spans) == 1):
-            yield len(spans), body
+        if piece is not None and (len(piece) <= self._limits.batch_bytes or len(spans) == 1):
+            yield len(spans), piece
             return
         middle = len(spans) // 2
         yield from self._encoded(spans[:middle])

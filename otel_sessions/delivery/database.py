@@ -15,7 +15,7 @@ from pathlib import Path
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.guard import count
 
-_FORMAT = 1
+_FORMAT = 2
 _BUSY_SECONDS = 1.0
 _PAGE = 4096
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})

@@ -54,7 +54,7 @@ class _Parts:
 class Delivery(SpanProcessor):
     """Sends every span that ends to one destination, in batches, off the caller's thread.
 
-    ``destination`` names it in the log. ``send`` gets spans, or with ``encode`` its bytes. ``spool`` keeps batches on
+    ``destination`` names it in the log. ``send`` gets spans, or with ``encode`` its pieces of bytes. ``spool`` keeps batches on
     disk until they are sent, and needs ``encode``. ``confirm`` is asked before a batch is sent again long after.
     ``finish`` is called when a flush, or the end, has sent everything.
     ``numbered`` spans carry their number, for the view ``session_completeness``.
@@ -280,7 +280,7 @@ def _pack_all(spans: Sequence[ReadableSpan], attributes: Sequence[Attributes]) -
 
 
 def _unpacking(send: Send) -> Send:
-    return lambda body, token: send([unpack(span) for span in body], token)
+    return lambda body, token: send([unpack(span) for piece in body for span in piece], token)
 
 
 def _quietly(run: Callable[[], None]) -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.guard import count
 from otel_sessions.delivery import ledger as accounts
-from otel_sessions.delivery.batch import Batch, Limits, join
+from otel_sessions.delivery.batch import Batch, Limits
 from otel_sessions.delivery.database import SpoolFullError, SpoolLostError
 from otel_sessions.delivery.ledger import Ledger
 from otel_sessions.delivery.spool import Spool
@@ -177,15 +177,20 @@ class Outbox:
             first = next(waiting, None)
             if first is None or first.attempts:
                 return first
-            joined, spans, size = [first], first.spans, len(first.body)
+            joined, spans, size = [first], first.spans, first.size
             for batch in waiting:
-                spans, size = spans + batch.spans, size + len(batch.body)
+                spans, size = spans + batch.spans, size + batch.size
                 if batch.attempts or spans > self.limits.batch_size or size > self.limits.batch_bytes:
                     break
                 joined.append(batch)
             for batch in joined[1:]:
                 del self._memory[batch.token]
-            first = replace(first, spans=sum(one.spans for one in joined), body=join([one.body for one in joined]))
+            first = replace(
+                first,
+                spans=sum(one.spans for one in joined),
+                body=[piece for one in joined for piece in one.body],
+                size=sum(one.size for one in joined),
+            )
             self._memory[first.token] = first
             return first
 

@@ -80,7 +80,7 @@ class Sender:
     def send_next(self, attempts: int = _ATTEMPTS_IN_A_ROW) -> Batch | None:
         """Send the batch whose turn it is, in at most ``attempts`` attempts; None if none waits.
 
-        Returns the batch without its body: megabytes, which nobody should hold until the next is at hand.
+        Returns the batch without its body, which nobody should hold until the next is at hand.
         """
         self._outbox.upkeep()
         batch = self._outbox.next()
@@ -104,7 +104,7 @@ class Sender:
             if not self._pause():
                 break
             batch = tried
-        return replace(batch, body=b"")
+        return replace(batch, body=(), size=0)
 
     def _finish(self) -> None:
         try:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,23 +20,26 @@ from urllib.parse import urlsplit
 import lz4.frame
 
 from otel_sessions.base.errors import SpoolError
-from otel_sessions.delivery.batch import Batch, Limits, join
+from otel_sessions.delivery.batch import Batch, Limits
 from otel_sessions.delivery.database import Database
 from otel_sessions.delivery.owners import Owner, start_time, this_machine
 
 _MAX_REVIVALS = 3
 
-_PUT = """INSERT INTO batches (token, spans, bytes, created, maker, owner, attempts, attempted_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
-_NEXT = """SELECT token, spans, maker, adopted, attempts, attempted_at, body FROM batches JOIN bodies USING (id)
-    WHERE owner = ? ORDER BY adopted, attempts, batches.id LIMIT 1"""
-_ALIKE = """SELECT id, spans, body FROM batches JOIN bodies USING (id)
-    WHERE owner = ? AND adopted = ? AND attempts = 0 ORDER BY batches.id"""
-_BURY = """INSERT INTO dead SELECT id, token, spans, bytes, created, maker, ?, revivals, ?, ?
+_PUT = """INSERT INTO batches (token, spans, size, bytes, created, maker, owner, attempts, attempted_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_NEXT = """SELECT id, token, spans, size, maker, adopted, attempts, attempted_at FROM batches
+    WHERE owner = ? ORDER BY adopted, attempts, id LIMIT 1"""
+_ALIKE = """SELECT id, spans, size, bytes FROM batches
+    WHERE owner = ? AND adopted = ? AND attempts = 0 AND id != ? ORDER BY id"""
+_BODY = """SELECT body FROM bodies JOIN pieces USING (id) WHERE batch = ? ORDER BY id"""
+_BURY = """INSERT INTO dead SELECT id, token, spans, size, bytes, created, maker, ?, revivals, ?, ?
     FROM batches WHERE token = ?"""
-_DELETE_BODY = """DELETE FROM bodies WHERE id = (SELECT id FROM batches WHERE token = ?)"""
-_RAISE = """INSERT INTO batches (id, token, spans, bytes, created, maker, owner, adopted, attempts, attempted_at, revivals)
-    SELECT id, token, spans, bytes, created, maker, ?, maker != ?, 1, died, revivals + 1 FROM dead WHERE id = ?"""
+_DELETE_BODY = """DELETE FROM bodies WHERE id IN (SELECT id FROM pieces WHERE batch = ?)"""
+_DELETE_PIECES = """DELETE FROM pieces WHERE batch = ?"""
+_RAISE = """INSERT INTO batches
+    (id, token, spans, size, bytes, created, maker, owner, adopted, attempts, attempted_at, revivals)
+    SELECT id, token, spans, size, bytes, created, maker, ?, maker != ?, 1, died, revivals + 1 FROM dead WHERE id = ?"""
 _REVIVABLE = """SELECT id, spans, maker = ? FROM dead WHERE revivable AND revivals < ?
     AND (maker = ? OR maker NOT IN (SELECT id FROM owners))"""
 _DEAD = """SELECT id, token, spans, bytes, created, died, reason FROM dead ORDER BY id"""
@@ -101,13 +105,16 @@ class Spool:
 
     def put(self, batch: Batch, enter: Callable[[], None] = lambda: None) -> None:
         """Keep a batch; it belongs to this process. ``enter`` is called before anyone can take it out."""
-        packed = lz4.frame.compress(batch.body)
+        packed = [lz4.frame.compress(piece) for piece in batch.body]
         with self._database.change() as connection:
             owner = self._owner or self._register()
+            sizes = batch.size, sum(map(len, packed))
             doubt = batch.attempts, batch.attempted_at
-            values = (batch.token, batch.spans, len(packed), time.time(), owner, owner, *doubt)
+            values = (batch.token, batch.spans, *sizes, time.time(), owner, owner, *doubt)
             row = connection.execute(_PUT, values).lastrowid
-            connection.execute("INSERT INTO bodies VALUES (?, ?)", (row, packed))
+            for piece in packed:
+                made = connection.execute("INSERT INTO bodies (body) VALUES (?)", (piece,)).lastrowid
+                connection.execute("INSERT INTO pieces VALUES (?, ?)", (made, row))
             enter()
         self._owner = owner
 
@@ -119,38 +126,32 @@ class Spool:
         """
         with self._database.use() as connection:
             found = connection.execute(_NEXT, (self._owner,)).fetchone() if self._owner else None
-        if found is None:
-            return None
-        token, spans, maker, adopted, attempts, attempted_at, packed = found
-        body = lz4.frame.decompress(packed)
-        batch = Batch(token, spans, body, True, maker == self._owner, attempts, attempted_at)
-        if attempts or most is None or spans >= most.batch_size:
-            return batch
-        with suppress(SpoolError):
-            return self._joined(batch, adopted, most)
-        return batch
+            if found is None:
+                return None
+            row, token, spans, size, maker, adopted, attempts, attempted_at = found
+            if most is not None and not attempts and spans < most.batch_size:
+                with suppress(SpoolError):
+                    spans, size = self._join(row, adopted, most)
+            body = _Packed([packed for (packed,) in connection.execute(_BODY, (row,))])
+        return Batch(token, spans, body, size, True, maker == self._owner, attempts, attempted_at)
 
-    def _joined(self, first: Batch, adopted: int, most: Limits) -> Batch:
+    def _join(self, first: int, adopted: int, most: Limits) -> tuple[int, int]:
+        """Put what follows ``first`` into it, as far as ``most`` allows; return its spans and size then."""
         with self._database.change() as connection:
-            rows = connection.execute(_ALIKE, (self._owner, adopted))
-            head, spans, _ = next(rows)
-            bodies, size, joined = [first.body], len(first.body), []
-            for row, more, packed in rows:
-                part = lz4.frame.decompress(packed)
-                if spans + more > most.batch_size or size + len(part) > most.batch_bytes:
+            of_first = "SELECT spans, size, bytes FROM batches WHERE id = ?"
+            spans, size, packed = connection.execute(of_first, (first,)).fetchone()
+            joined = []
+            for row, more_spans, more, more_packed in connection.execute(_ALIKE, (self._owner, adopted, first)):
+                if spans + more_spans > most.batch_size or size + more > most.batch_bytes:
                     break
-                spans, size = spans + more, size + len(part)
-                bodies.append(part)
-                joined.append((row,))
-            rows.close()
-            body = join(bodies)
+                spans, size, packed = spans + more_spans, size + more, packed + more_packed
+                joined.append(row)
             if joined:
-                packed = lz4.frame.compress(body)
-                connection.executemany("DELETE FROM batches WHERE id = ?", joined)
-                connection.executemany("DELETE FROM bodies WHERE id = ?", joined)
-                connection.execute("UPDATE batches SET spans = ?, bytes = ? WHERE id = ?", (spans, len(packed), head))
-                connection.execute("UPDATE bodies SET body = ? WHERE id = ?", (packed, head))
-        return replace(first, spans=spans, body=body)
+                connection.executemany("UPDATE pieces SET batch = ? WHERE batch = ?", [(first, row) for row in joined])
+                connection.executemany("DELETE FROM batches WHERE id = ?", [(row,) for row in joined])
+                grown = "UPDATE batches SET spans = ?, size = ?, bytes = ? WHERE id = ?"
+                connection.execute(grown, (spans, size, packed, first))
+        return spans, size
 
     def attempted(self, batch: Batch) -> None:
         """Note, before it is sent, that ``batch`` may have reached the store."""
@@ -166,8 +167,10 @@ class Spool:
     def delete(self, batch: Batch) -> None:
         """Forget a batch that the store has."""
         with self._database.change() as connection:
-            connection.execute(_DELETE_BODY, (batch.token,))
-            connection.execute("DELETE FROM batches WHERE token = ?", (batch.token,))
+            found = connection.execute("SELECT id FROM batches WHERE token = ?", (batch.token,)).fetchone()
+            if found is not None:
+                _delete_body(connection, found[0])
+                connection.execute("DELETE FROM batches WHERE id = ?", found)
 
     def bury(self, batch: Batch, reason: str, *, revivable: bool) -> None:
         """Lay a batch that the store refused among the dead."""
@@ -307,7 +310,7 @@ class Spool:
     def drop(self, batch: DeadBatch) -> None:
         """Delete a dead batch for good."""
         with self._database.change() as connection:
-            connection.execute("DELETE FROM bodies WHERE id = ?", (batch.id,))
+            _delete_body(connection, batch.id)
             connection.execute("DELETE FROM dead WHERE id = ?", (batch.id,))
 
     def _register(self, known_as: int | None = None) -> int:
@@ -331,6 +334,21 @@ class Spool:
         with self._database.use() as connection:
             total = f"SELECT total(spans) FROM {table} WHERE maker = ?"  # noqa: S608 - one of two tables
             return int(connection.execute(total, (self._owner,)).fetchone()[0])
+
+
+class _Packed(Iterable[bytes]):
+    """A body from the disk: its pieces are unpacked when they are asked for, one at a time, so that it takes little memory."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(lz4.frame.decompress, self._pieces)
+
+
+def _delete_body(connection: sqlite3.Connection, row: int) -> None:
+    connection.execute(_DELETE_BODY, (row,))
+    connection.execute(_DELETE_PIECES, (row,))
 
 
 def _time(seconds: float) -> datetime:

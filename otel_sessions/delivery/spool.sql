@@ -1,5 +1,5 @@
 -- The spool of one store: batches on their way, shared by all processes of this machine that write to that store.
--- Bodies stand apart, so that counting attempts does not rewrite megabytes.
+-- Bodies stand apart, in pieces, so that neither counting attempts nor joining batches rewrites megabytes.
 CREATE TABLE about (store TEXT NOT NULL);
 
 -- One row per running process that uses the spool. "started" is the process's start time as the system counts it.
@@ -11,11 +11,13 @@ CREATE TABLE owners (
     seen REAL NOT NULL
 );
 
--- "owner" sends the batch, 0 is nobody, "maker" made it. Times are Unix seconds.
+-- "owner" sends the batch, 0 is nobody, "maker" made it. "size" is the bytes of its body, "bytes" those of its pieces here.
+-- Times are Unix seconds.
 CREATE TABLE batches (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     token TEXT NOT NULL UNIQUE,
     spans INTEGER NOT NULL,
+    size INTEGER NOT NULL,
     bytes INTEGER NOT NULL,
     created REAL NOT NULL,
     maker INTEGER NOT NULL,
@@ -34,6 +36,7 @@ CREATE TABLE dead (
     id INTEGER PRIMARY KEY,
     token TEXT NOT NULL UNIQUE,
     spans INTEGER NOT NULL,
+    size INTEGER NOT NULL,
     bytes INTEGER NOT NULL,
     created REAL NOT NULL,
     maker INTEGER NOT NULL,
@@ -43,4 +46,7 @@ CREATE TABLE dead (
     reason TEXT NOT NULL
 );
 
+-- The pieces of a body, in the order of their ids, each LZ4, and whose they are.
 CREATE TABLE bodies (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE pieces (id INTEGER PRIMARY KEY, batch INTEGER NOT NULL);
+CREATE INDEX pieces_of ON pieces (batch);

@@ -19,7 +19,7 @@ reader      queries/*.sql, one method each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -108,7 +108,7 @@ class Store:
         """Write ``spans`` as one batch; return how many. The same batch under the same token counts once."""
         if not spans:
             return 0
-        self.insert_encoded(rows.encode(spans), token)
+        self.insert_encoded([rows.encode(spans)], token)
         return len(spans)
 
     @staticmethod
@@ -119,10 +119,10 @@ class Store:
         """
         return rows.encode(spans, attributes)
 
-    def insert_encoded(self, block: bytes, token: str) -> None:
+    def insert_encoded(self, blocks: Iterable[bytes], token: str) -> None:
         """Write what :meth:`encode` made as one batch. The same batch under the same token counts once."""
         settings = {**_INSERT_SETTINGS, "insert_deduplication_token": token}
-        self._connection.insert("otel_traces", rows.COLUMNS, block, settings)
+        self._connection.insert("otel_traces", rows.COLUMNS, blocks, settings)
         self._settling.after_insert()
 
     def finish(self) -> None:
@@ -136,9 +136,9 @@ class Store:
         """Readers of this process call the method ``arrive`` first, which waits until all has arrived here."""
         arrivals.expect(self._target, arrive)
 
-    def holds(self, block: bytes) -> bool:
-        """True if the spans of an encoded block are in the store: for old doubts, when the token may be forgotten."""
-        return doubt.holds(self._connection, block)
+    def holds(self, blocks: Iterable[bytes]) -> bool:
+        """True if the spans of an encoded batch are in the store: for old doubts, when the token may be forgotten."""
+        return doubt.holds(self._connection, blocks)
 
     def add_prices(self, rows: Sequence[PriceRow], version: int) -> int:
         """Put price rows into the book, except those of names that have some already; return how many.

@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,11 +117,16 @@ class Connection:
             return _read(self._open_readonly().query(sql, settings=settings, query_formats=dict(formats or {})))
 
     def insert(
-        self, table: str, columns: Sequence[str], block: bytes, settings: Mapping[str, str], form: str = "Native"
+        self,
+        table: str,
+        columns: Sequence[str],
+        blocks: Iterable[bytes],
+        settings: Mapping[str, str],
+        form: str = "Native",
     ) -> None:
-        """Write one block in the format ``form``."""
+        """Write ``blocks`` in the format ``form``. They are read one at a time, and never stand in memory together."""
         with self._errors():
-            self._open().main.raw_insert(table, columns, block, settings=dict(settings), fmt=form)
+            self._open().main.raw_insert(table, columns, blocks, settings=dict(settings), fmt=form)  # type: ignore[arg-type] # the driver streams any iterable
 
     def server_version(self) -> str:
         """Version of the engine."""

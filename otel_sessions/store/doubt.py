@@ -1,11 +1,12 @@
-"""Whether an encoded block is in ``otel_traces`` already, for when its token may have been forgotten.
+"""Whether an encoded batch is in ``otel_traces`` already, for when its token may have been forgotten.
 
-Reads the start of the Native block that :func:`otel_sessions.store.rows.encode` wrote: times, trace ids, span ids.
+Reads the start of each Native block that :func:`otel_sessions.store.rows.encode` wrote: times, trace ids, span ids.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -23,12 +24,12 @@ class Key:
     span_id: str
 
 
-def holds(connection: Connection, block: bytes) -> bool:
-    """True if the spans of ``block`` are in ``otel_traces``.
+def holds(connection: Connection, blocks: Iterable[bytes]) -> bool:
+    """True if the spans of ``blocks``, which are inserted together, are in ``otel_traces``.
 
-    A block is inserted whole or not at all, per partition: one span of each month stands for the others.
+    They are inserted whole or not at all, per partition: one span of each month stands for the others.
     """
-    keys = {_month(key.nanoseconds): key for key in keys_of(block)}
+    keys = {_month(key.nanoseconds): key for block in blocks for key in keys_of(block)}
     return bool(keys) and all(_is_there(connection, key) for key in keys.values())
 
 

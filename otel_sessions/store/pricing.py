@@ -40,7 +40,7 @@ def replace_prices(connection: Connection, rows: Sequence[PriceRow], version: in
 def _insert(connection: Connection, rows: Sequence[PriceRow], version: int) -> None:
     if rows:
         lines = _encoder.encode_lines([_record(row, version) for row in rows])
-        connection.insert("model_prices", _COLUMNS, lines, _SETTINGS, form="JSONEachRow")
+        connection.insert("model_prices", _COLUMNS, [lines], _SETTINGS, form="JSONEachRow")
 
 
 def _record(row: PriceRow, version: int) -> dict[str, Any]:

@@ -107,6 +107,28 @@ def test_the_model_tells_the_operation(model: str, operation: str) -> None:
     assert counts(found) == {"input_tokens": 4}
 
 
+@pytest.mark.parametrize(
+    ("asked", "operation"),
+    [
+        ({"texts": ["hi"], "input_type": "search_query"}, "embeddings"),
+        ({"images": ["data:"], "input_type": "image"}, "embeddings"),
+        ({"inputText": "hi", "dimensions": 256, "normalize": True}, "embeddings"),
+        ({"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": {}}, "embeddings"),
+        ({"taskType": "TEXT_IMAGE", "textToImageParams": {}}, "generate_content"),
+        ({"query": "q", "documents": ["a"]}, "rerank"),
+        ({"inputText": "hi"}, "text_completion"),
+        ({"message": "hi", "documents": [{}]}, "chat"),
+        ({"messages": []}, "chat"),
+    ],
+)
+def test_the_body_tells_the_operation_of_a_profile(asked: dict[str, Any], operation: str) -> None:
+    """The name of an inference profile or of a provisioned model is an ARN, which says nothing of the model."""
+    arn = "arn%3Aaws%3Abedrock%3Aus-east-1%3A1%3Aapplication-inference-profile%2Fabc"
+    found = exchange(f"{HOST}/model/{arn}/invoke", asked, {"response_type": "x"})
+    assert found is not None
+    assert found["gen_ai.operation.name"] == operation
+
+
 def test_headers_count_where_the_body_does_not() -> None:
     """Answers without usage come with token counts in the headers; a usage in the body wins over them."""
     headers = {"x-amzn-bedrock-input-token-count": "11", "x-amzn-bedrock-output-token-count": "5"}

@@ -69,6 +69,8 @@ CALLS: dict[str, tuple[str, str]] = {
     "https://ai.mongodb.com/v1/multimodalembeddings": ("embeddings", "voyage"),
     "https://api.jina.ai/v1/rerank": ("rerank", "jina"),
     "https://api.writer.com/v1/vision": ("generate_content", "writer"),
+    "https://api.z.ai/api/paas/v4/layout_parsing": ("generate_content", "z_ai"),
+    "https://dashscope-intl.aliyuncs.com/api/v1/services/aigc/text-generation/generation": ("chat", "alibaba_cloud"),
     "https://us-south.ml.cloud.ibm.com/ml/v1/text/chat_stream?version=1": ("chat", "ibm.watsonx.ai"),
     "https://ap-south-1.aws.wxai.ibm.com/ml/v1/text/chat": ("chat", "ibm.watsonx.ai"),
     # Cloudflare's gateway, which names whom it asks
@@ -148,6 +150,7 @@ PLAIN = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 READ = {"input_tokens": 3, "output_tokens": 4}
 CHAT = {"model": "m", "messages": []}
 CLOUDFLARE = "https://api.cloudflare.com/client/v4/accounts/a/ai/run/@cf/meta/llama-3"
+DASHSCOPE = "https://dashscope-intl.aliyuncs.com/api/v1/services"
 DATABRICKS = "https://w.azuredatabricks.net/serving-endpoints/m/invocations"
 
 # URL, request, answer; then operation, provider, requested model and usage.
@@ -160,6 +163,22 @@ EXCHANGES: dict[str, tuple[str, Any, Any, tuple[str, str, str | None, dict[str, 
     "databricks embeddings": (DATABRICKS, {"input": ["x"]}, {"usage": {"prompt_tokens": 3}}, ("embeddings", "databricks", "m", {"input_tokens": 3})),
     "snowflake": ("https://o.snowflakecomputing.com/api/v2/cortex/inference:complete", CHAT,
                   events({"id": "i", "model": "m", "usage": {}}, {"usage": PLAIN}), ("chat", "snowflake", "m", READ)),
+    "snowflake embeddings": ("https://o.snowflakecomputing.com/api/v2/cortex/inference:embed", {"model": "m", "text": ["x"]},
+                             {"object": "list", "data": [], "model": "m", "usage": {"total_tokens": 3}},
+                             ("embeddings", "snowflake", "m", {"input_tokens": 3})),
+    "pages on z.ai": ("https://api.z.ai/api/paas/v4/layout_parsing", {"model": "m", "file": "https://x/y.pdf"},
+                      {"id": "i", "model": "M", "usage": PLAIN}, ("generate_content", "z_ai", "m", READ)),
+    "dashscope": (f"{DASHSCOPE}/aigc/text-generation/generation", {"model": "m", "input": {"messages": []}},
+                  {"request_id": "r", "output": {"choices": [{"finish_reason": "stop"}]}, "usage": {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}},
+                  ("chat", "alibaba_cloud", "m", READ)),
+    "dashscope, streamed": (f"{DASHSCOPE}/aigc/multimodal-generation/generation", {"model": "m", "input": {"messages": []}},
+                            events({"output": {"choices": [{"finish_reason": "null"}]}, "usage": {"input_tokens": 3, "output_tokens": 1}},
+                                   {"output": {"choices": [{"finish_reason": "stop"}]}, "usage": {"input_tokens": 3, "output_tokens": 4}}),
+                            ("generate_content", "alibaba_cloud", "m", READ)),
+    "dashscope embeddings": (f"{DASHSCOPE}/embeddings/text-embedding/text-embedding", {"model": "m", "input": {"texts": ["x"]}},
+                             {"output": {"embeddings": []}, "usage": {"total_tokens": 3}}, ("embeddings", "alibaba_cloud", "m", {"input_tokens": 3})),
+    "dashscope ranking": (f"{DASHSCOPE}/rerank/text-rerank/text-rerank", {"model": "m", "input": {"query": "x", "documents": ["y"]}},
+                          {"output": {"results": []}, "usage": {"total_tokens": 3}}, ("rerank", "alibaba_cloud", "m", {"input_tokens": 3})),
     "minimax": ("https://api.minimax.io/v1/text/chatcompletion_v2", CHAT,
                 {"id": "i", "choices": [{"finish_reason": "stop"}], "usage": PLAIN, "base_resp": {"status_code": 0}}, ("chat", "minimax", "m", READ)),
     "vertex, behind a gateway": ("http://gateway/vertex/publishers/anthropic/models/claude:streamRawPredict",

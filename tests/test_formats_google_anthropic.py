@@ -150,6 +150,12 @@ class TestGemini:
         assert found is not None
         assert found["otel_sessions.usage.web_searches"] == searches
 
+    def test_modalities_of_embeddings(self) -> None:
+        """They stand under a name of their own."""
+        usage = {"promptTokenCount": 260, "promptTokenDetails": [{"modality": "IMAGE", "tokenCount": 258}]}
+        found = exchange(f"{GEMINI}/models/gemini-embedding-x:embedContent", ASKED, {"usageMetadata": usage})
+        assert counts(found) == {"input_tokens": 260, "image.input_tokens": 258}
+
     def test_a_blocked_prompt_has_a_reason(self) -> None:
         """There is no candidate that could say it."""
         blocked = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 4}}
@@ -222,6 +228,26 @@ class TestInteractions:
         assert found["otel_sessions.usage.web_searches"] == 2
         assert found["gen_ai.response.finish_reasons"] == ("completed",)
         assert found["gen_ai.response.id"] == "i"
+
+    @pytest.mark.parametrize(("model", "searches"), [("gemini-2.5-flash", 1), ("gemini-3-flash", 3)])
+    @pytest.mark.parametrize("shape", ["steps", "outputs", "stream"])
+    def test_searches_that_usage_does_not_count(self, model: str, searches: int, shape: str) -> None:
+        """They are read off the calls of the tool, and billed as in generateContent."""
+        calls = [
+            {"type": "google_search_call", "arguments": {"queries": queries}} for queries in (["a", "b", "a"], ["c"])
+        ]
+        usage = {"total_input_tokens": 10, "total_output_tokens": 6}
+        whole: dict[str, Any] = {"id": "i", "model": model, "status": "completed", "usage": usage}
+        body = events(
+            {"event_type": "interaction.created", "interaction": {"id": "i", "model": model}},
+            {"event_type": "step.start", "step": {"type": "google_search_call", "id": "7"}},
+            *({"event_type": "step.delta", "delta": call} for call in calls),
+            {"event_type": "interaction.completed", "interaction": whole},
+        )
+        asked = {"model": model, "input": "hi", "stream": shape == "stream"}
+        found = exchange(f"{GEMINI}/interactions", asked, body if shape == "stream" else whole | {shape: calls})
+        assert found is not None
+        assert found["otel_sessions.usage.web_searches"] == searches
 
     def test_other_hosts_have_interactions_of_their_own(self) -> None:
         """The path says too little."""

@@ -41,12 +41,37 @@ def usage_of(usage: dict[str, Any], host: str = "https://api.openai.com") -> dic
           "audio.output_tokens": 6, "image.output_tokens": 1}),
         ({"prompt_tokens": 10, "completion_tokens": 2, "completion_token_details": {"reasoning_tokens": 1}, "prompt_token_details": None},
          {"input_tokens": 10, "output_tokens": 2, "reasoning.output_tokens": 1}),
+        ({"prompt_tokens": 95, "completion_tokens": 60, "total_tokens": 156, "completion_tokens_details": {"reasoning_tokens": 61}},
+         {"input_tokens": 95, "output_tokens": 61, "reasoning.output_tokens": 61}),
+        ({"prompt_tokens": 41, "completion_tokens": 2, "total_tokens": 86, "prompt_tokens_details": {"cached_tokens": 43}},
+         {"input_tokens": 84, "output_tokens": 2, "cache_read.input_tokens": 43}),
+        ({"prompt_tokens": 41, "completion_tokens": 2, "total_tokens": 50, "prompt_tokens_details": {"cached_tokens": 3},
+          "completion_tokens_details": {"reasoning_tokens": 4}},
+         {"input_tokens": 44, "output_tokens": 6, "cache_read.input_tokens": 3, "reasoning.output_tokens": 4}),
+        ({"prompt_tokens": 3, "completion_tokens": 41, "total_tokens": 419, "prompt_tokens_details": {"audio_tokens": 375}},
+         {"input_tokens": 378, "output_tokens": 41, "audio.input_tokens": 375}),
+        ({"prompt_tokens": 5, "completion_tokens": 24, "total_tokens": 404, "prompt_tokens_details": {"cached_tokens": 368}},
+         {"input_tokens": 380, "output_tokens": 24, "cache_read.input_tokens": 368}),
+        ({"input_tokens": 12, "output_tokens": 40, "total_tokens": 52, "input_tokens_details": {"cached_tokens": 4100}},
+         {"input_tokens": 4112, "output_tokens": 40, "cache_read.input_tokens": 4100}),
     ],
-    ids=["xai", "perplexity", "openai", "deepseek", "databricks", "modalities", "writer"],
+    ids=[
+        "xai", "perplexity", "openai", "deepseek", "databricks", "modalities", "writer", "one more than it wrote",
+        "cache beside", "cache and reasoning beside", "audio beside", "neither", "a total without the cache",
+    ],
 )  # fmt: skip
 def test_totals_are_inclusive_whoever_states_them(usage: dict[str, Any], expected: dict[str, int]) -> None:
-    """Reasoning beside the completion is added, cached tokens are found under each of their names."""
+    """What stands beside the totals is added, as the stated total says, and cached tokens are found under all their names."""
     assert counts(usage_of(usage)) == expected
+
+
+@pytest.mark.parametrize(("above", "tier"), [({}, "priority"), ({"service_tier": "default"}, "default")])
+def test_the_tier_may_stand_in_the_usage(above: dict[str, str], tier: str) -> None:
+    """Mistral's does; what stands above the usage wins."""
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "service_tier": "priority"}
+    found = exchange("https://api.mistral.ai/v1/chat/completions", CHAT, {"model": "m", "usage": usage, **above})
+    assert found is not None
+    assert found["gen_ai.response.service_tier"] == tier
 
 
 COUNTS = st.one_of(st.none(), st.integers(0, 9), st.sampled_from([2.0, -1, "3", True, 2**63]))
@@ -73,9 +98,11 @@ DETAILS = st.one_of(
     )
 )
 def test_the_short_way_says_the_same(stated: dict[str, Any]) -> None:
-    """Usage of the usual shape is read without the detours that other shapes need, with the same result."""
-    short = openai.usual(json.dumps(stated).encode())
-    assert short is None or short == openai.usage(stated).attributes()
+    """Usage of the usual shape is read without the detours that other shapes need; no part is larger than its whole."""
+    short, whole = openai.usual(json.dumps(stated).encode()), openai.usage(stated)
+    assert short is None or short == whole.attributes()
+    assert max(whole.cache_read or 0, whole.audio_input or 0) <= (whole.input or 0)
+    assert (whole.reasoning or 0) <= (whole.output or 0)
 
 
 def test_the_usual_shape_takes_the_short_way() -> None:
@@ -232,6 +259,19 @@ class TestMedia:
         assert counts(found) == {"input_tokens": 14, "output_tokens": 5, "audio.input_tokens": 10}
         assert found is not None
         assert found["gen_ai.request.model"] == "gpt-4o-transcribe"
+
+    @pytest.mark.parametrize(
+        ("path", "answer"),
+        [
+            ("transcriptions", {"text": "hi", "finish_reason": "stop"}),
+            ("transcriptions", events({"object": "transcription.chunk", "choices": [{"finish_reason": "stop"}]})),
+        ],
+    )
+    def test_others_say_why_a_transcription_ended(self, path: str, answer: Any) -> None:
+        """Mistral in the document, vLLM as in a chat."""
+        found = exchange(f"{OPENAI}/audio/{path}", {"model": "m", "input": "x"}, answer)
+        assert found is not None
+        assert found["gen_ai.response.finish_reasons"] == ("stop",)
 
     def test_a_form_that_is_already_bytes(self) -> None:
         """Some clients build the form themselves."""

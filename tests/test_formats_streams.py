@@ -233,6 +233,9 @@ ERRORS: dict[str, tuple[str, Any, str]] = {
     "minimax": ("/chat/completions", {"id": "i", "choices": None, "base_resp": {"status_code": 1004}}, "1004"),
     "responses": ("/responses", {"status": "failed", "error": {"code": "server_error"}}, "server_error"),
     "responses stream": ("/responses", events({"type": "error", "code": "rate_limit"}), "rate_limit"),
+    "responses stream, no code": (
+        "/responses", events({"type": "error", "error": {"type": "server_error", "code": None}}), "server_error",
+    ),
     "responses stream, untyped": (
         "/responses",
         events(

@@ -222,6 +222,8 @@ class Exchange:
             else:
                 decoded, found[names.RAW_USAGE] = _merged(raws)
                 usage = endpoint.usage(decoded).attributes()
+                if answer.service_tier is not None:
+                    usage.pop(names.RESPONSE_SERVICE_TIER, None)  # what stands above the usage wins
                 found |= {} if self._is_half(usage) else usage
         elif answer.begun is not None:
             found[names.RAW_USAGE] = answer.begun.decode("utf-8", "replace")

@@ -14,6 +14,7 @@ ollama        chat, generate, embed
 watsonx       text generation, chat, embeddings
 huggingface   text generation servers
 cloudflare    Workers AI
+dashscope     Alibaba Cloud: generation, embeddings, ranking
 replicate     predictions
 """
 
@@ -24,6 +25,7 @@ from otel_sessions.capture.formats import (
     bedrock,
     cloudflare,
     cohere,
+    dashscope,
     gemini,
     huggingface,
     interactions,
@@ -39,7 +41,7 @@ from otel_sessions.capture.formats.wire import Endpoint
 
 _FORMATS = (
     watsonx, interactions, gemini, openai, anthropic, bedrock, media, cohere, rerank, mistral, ollama, huggingface,
-    cloudflare, replicate,
+    cloudflare, dashscope, replicate,
 )  # fmt: skip
 
 ENDPOINTS: tuple[Endpoint, ...] = tuple(endpoint for form in _FORMATS for endpoint in form.ENDPOINTS)

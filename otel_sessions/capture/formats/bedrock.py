@@ -53,6 +53,12 @@ class _Request(msgspec.Struct):
     query: msgspec.Raw = NOTHING
     task: msgspec.Raw = msgspec.field(default=NOTHING, name="taskType")
     texts: msgspec.Raw = NOTHING
+    images: msgspec.Raw = NOTHING
+    inputs: msgspec.Raw = NOTHING
+    input_type: msgspec.Raw = NOTHING
+    documents: msgspec.Raw = NOTHING
+    dimensions: Any = None
+    normalize: Any = None
     inference: _Inference | None = msgspec.field(default=None, name="inferenceConfig")
     generation: Any = msgspec.field(default=None, name="textGenerationConfig")
     max_tokens: Any = None
@@ -109,7 +115,10 @@ def call(body: bytes) -> Call:
         return Call()
     titan = mapping(found.generation)
     inference = found.inference or _Inference()
-    shapes = (found.messages, found.message, found.prompt, found.input_text, found.task, found.texts, found.query)
+    shapes = (
+        found.messages, found.message, found.prompt, found.input_text, found.task, found.texts, found.images,
+        found.inputs, found.query,
+    )  # fmt: skip
     return Call(
         fits=any(bytes(shape) for shape in shapes),
         parameters=parameters(
@@ -124,10 +133,20 @@ def call(body: bytes) -> Call:
 
 
 def invoke_call(body: bytes) -> Call:
-    """Body of a request to a model that writes, which says whether it chats or completes."""
+    """Body of a request to a model whose name says nothing (an ARN, say) or that writes: what is asked of it tells."""
     found = decode(_Request, body)
-    completes = found is not None and (starts(found.prompt, b'"') or starts(found.input_text, b'"'))
-    return replace(call(body), operation="text_completion" if completes else None)
+    return replace(call(body), operation=None if found is None else _operation(found))
+
+
+def _operation(found: _Request) -> str | None:
+    if starts(found.query, b'"') and starts(found.documents, b"["):
+        return "rerank"
+    if starts(found.task, b'"'):
+        return "embeddings" if b"EMBEDDING" in bytes(found.task) else "generate_content"
+    vectors = starts(found.input_type, b'"') or found.dimensions is not None or found.normalize is not None
+    if vectors and any(map(bytes, (found.texts, found.images, found.inputs, found.input_text))):
+        return "embeddings"
+    return "text_completion" if starts(found.prompt, b'"') or starts(found.input_text, b'"') else None
 
 
 def read(data: bytes, answer: Answer) -> None:

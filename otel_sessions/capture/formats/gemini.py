@@ -11,7 +11,7 @@ billed as output, in ``total_tokens`` alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -105,10 +105,18 @@ def read(data: bytes, answer: Answer) -> None:
 
 def _search(grounding: _Grounding | None, answer: Answer) -> None:
     queries = grounding.web_search_queries if grounding else None
-    made = len({query for query in queries if isinstance(query, str) and query}) if isinstance(queries, list) else 0
-    if made:
-        once = _BILLED_ONCE.search(answer.model or "")
-        answer.web_searches = 1 if once else max(made, answer.web_searches or 0)
+    if made := different(queries if isinstance(queries, list) else ()):
+        answer.web_searches = billed_searches(max(made, answer.web_searches or 0), answer.model)
+
+
+def different(queries: Iterable[object]) -> int:
+    """How many different texts there are."""
+    return len({query for query in queries if isinstance(query, str) and query})
+
+
+def billed_searches(made: int, model: str | None) -> int:
+    """How many of the searches for an answer are billed: up to Gemini 2.5 one for all, then each."""
+    return min(made, 1) if _BILLED_ONCE.search(model or "") else made
 
 
 _BILLED_ONCE = re.compile(r"gemini-[12]\.")
@@ -121,7 +129,9 @@ def _embedded(prediction: Mapping[str, Any]) -> int | None:
 def usage(raw: Mapping[str, Any]) -> Usage:
     """Inclusive totals from ``usageMetadata``."""
     thoughts = tokens(raw.get("thoughtsTokenCount"))
-    given = (*objects(raw.get("promptTokensDetails")), *objects(raw.get("toolUsePromptTokensDetails")))
+    # Embeddings have it as promptTokenDetails.
+    prompts = raw.get("promptTokensDetails") or raw.get("promptTokenDetails")
+    given = (*objects(prompts), *objects(raw.get("toolUsePromptTokensDetails")))
     made, cached = objects(raw.get("candidatesTokensDetails")), objects(raw.get("cacheTokensDetails"))
     prompt = total(tokens(raw.get("promptTokenCount")), tokens(raw.get("toolUsePromptTokenCount")))
     return Usage(

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from otel_sessions.capture.formats.gemini import billed_searches, different
 from otel_sessions.capture.formats.wire import (
     NOTHING,
     Answer,
@@ -22,6 +23,7 @@ from otel_sessions.capture.formats.wire import (
     mapping,
     objects,
     parameters,
+    part_of,
     starts,
     text,
     tokens,
@@ -46,6 +48,8 @@ class _Request(msgspec.Struct):
 
 
 class _Interaction(msgspec.Struct):
+    steps: Any = None
+    outputs: Any = None
     id: Any = None
     model: Any = None
     status: Any = None
@@ -56,6 +60,8 @@ class _Interaction(msgspec.Struct):
 
 class _Event(_Interaction):
     interaction: _Interaction | None = None
+    step: Any = None
+    delta: Any = None
 
 
 def call(body: bytes) -> Call:
@@ -80,11 +86,25 @@ def read(data: bytes, answer: Answer) -> None:
     found = event.interaction or event
     answer.name(found.model, found.id, found.service_tier)
     answer.use(found.usage)
+    _search(event, found, answer)
     if found.status in _ENDS:
         answer.finish(0, found.status)
     if event.error or found.error:
         error = mapping(event.error or found.error)
         answer.fail(error.get("code"), error.get("status"))
+
+
+def _search(event: _Event, found: _Interaction, answer: Answer) -> None:
+    """What was searched for, for a usage that does not count it. A stream says it step by step, and perhaps at its end again."""
+    whole = _queries([*objects(found.steps), *objects(found.outputs)])
+    made = whole or (answer.web_searches or 0) + _queries([mapping(event.step), mapping(event.delta)])
+    if made:
+        answer.web_searches = billed_searches(made, answer.model)
+
+
+def _queries(items: Sequence[Mapping[str, Any]]) -> int:
+    calls = [part_of(item, "arguments").get("queries") for item in items if item.get("type") == "google_search_call"]
+    return different(query for queries in calls if isinstance(queries, list) for query in queries)
 
 
 _ENDS = ("completed", "incomplete", "failed", "cancelled", "requires_action", "budget_exceeded")

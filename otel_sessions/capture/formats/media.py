@@ -21,6 +21,7 @@ from otel_sessions.capture.formats.wire import (
     decode,
     mapping,
     no_usage,
+    objects,
     text,
 )
 
@@ -31,6 +32,8 @@ _OPENAI = "openai"
 class _Document(msgspec.Struct):
     id: Any = None
     model: Any = None
+    finish_reason: Any = None
+    choices: Any = None
     usage: msgspec.Raw = NOTHING
     error: Any = None
 
@@ -42,6 +45,9 @@ def read(data: bytes, answer: Answer) -> None:
         return
     answer.name(document.model, document.id)
     answer.use(document.usage)
+    answer.finish(0, document.finish_reason)
+    for choice in objects(document.choices):
+        answer.finish(choice.get("index"), choice.get("finish_reason"))
     if document.error:
         error = mapping(document.error)
         answer.fail(error.get("code"), error.get("type"))

@@ -56,6 +56,8 @@ class _Request(msgspec.Struct):
     input: msgspec.Raw = NOTHING
     questions: msgspec.Raw = NOTHING
     variables: msgspec.Raw = NOTHING
+    text: msgspec.Raw = NOTHING
+    file: msgspec.Raw = NOTHING
 
 
 class _Choice(msgspec.Struct):
@@ -165,6 +167,16 @@ def _decision_call(body: bytes) -> Call:
     return replace(_call("questions", body), lacks_usage=False, fits=fits)
 
 
+def _embed_call(body: bytes) -> Call:
+    """Body of a request for embeddings of what stands under ``text`` (Snowflake)."""
+    return replace(_call("text", body), lacks_usage=False)
+
+
+def _file_call(body: bytes) -> Call:
+    """Body of a request to read a document (Z.ai)."""
+    return replace(_call("file", body), lacks_usage=False)
+
+
 def _stored_prompt_call(body: bytes) -> Call:
     """Body of a request for a prompt that a gateway keeps, with its model (Portkey)."""
     found = decode(_Request, body)
@@ -210,7 +222,8 @@ def read_response(data: bytes, answer: Answer) -> None:
     if event is None:
         return
     if event.type == "error":
-        answer.fail(event.code, mapping(event.error).get("code"))
+        error = mapping(event.error)
+        answer.fail(event.code, error.get("code"), error.get("type"))
         return
     found = event.response or event
     if event.type is not None and event.response is None:
@@ -263,8 +276,12 @@ def usual(raw: bytes) -> dict[str, int] | None:
         return None
     inputs = found.prompt_tokens_details or _NO_DETAILS
     outputs = found.completion_tokens_details or _NO_DETAILS
-    if outputs.reasoning_tokens and found.total_tokens != found.prompt_tokens + found.completion_tokens:
-        return None
+    if (
+        found.total_tokens != found.prompt_tokens + found.completion_tokens
+        or (outputs.reasoning_tokens or 0) > found.completion_tokens
+        or max(inputs.cached_tokens or 0, inputs.audio_tokens or 0) > found.prompt_tokens
+    ):
+        return None  # something stands beside the totals that belongs in them
     attributes = {names.INPUT_TOKENS: found.prompt_tokens, names.OUTPUT_TOKENS: found.completion_tokens}
     if inputs.cached_tokens is not None:
         attributes[names.CACHE_READ_TOKENS] = inputs.cached_tokens
@@ -292,12 +309,15 @@ def usage(raw: Mapping[str, Any]) -> Usage:
     cached = part_of(inputs, "cached_tokens_details") or part_of(raw, "cached_tokens_details")
     both = {**raw, **inputs}
     written = part_of(both, "cache_creation") or part_of(both, "cache_creation_token_details")
-    given, output, reasoning = _totals(raw, _first({**raw, **outputs}, "reasoning_tokens"))
+    reasoning = _first({**raw, **outputs}, "reasoning_tokens")
+    read, wrote = _first(both, *_CACHE_READS), _first(both, *_CACHE_WRITES)
+    modalities = (_first(inputs, f"{kind}_tokens") or 0 for kind in ("audio", "image", "video"))
+    given, output = _totals(raw, (total(read, wrote) or 0, *modalities), reasoning or 0)
     return Usage(
         input=given,
         output=output,
-        cache_read=_first(both, *_CACHE_READS),
-        cache_write=_first(both, *_CACHE_WRITES),
+        cache_read=read,
+        cache_write=wrote,
         cache_write_1h=_first(written, "ephemeral_1h_input_tokens"),
         reasoning=reasoning,
         audio_input=_first(inputs, "audio_tokens"),
@@ -308,6 +328,7 @@ def usage(raw: Mapping[str, Any]) -> Usage:
         cached_audio=_first(cached, "audio_tokens"),
         cached_image=_first(cached, "image_tokens", "cached_image_tokens"),
         web_searches=_searches(raw),
+        service_tier=text(raw.get("service_tier")),
         cost=_cost(raw),
     )
 
@@ -333,16 +354,31 @@ def _perplexity_usage(raw: Mapping[str, Any]) -> Usage:
     return replace(found, output=total(_first(raw, "completion_tokens"), found.reasoning))
 
 
-def _totals(raw: Mapping[str, Any], reasoning: int | None) -> tuple[int | None, int | None, int | None]:
-    """Inclusive input and output, and the reasoning in the latter."""
+def _totals(raw: Mapping[str, Any], parts: Sequence[int], reasoning: int) -> tuple[int | None, int | None]:
+    """Inclusive input and output. ``parts`` are what is cached, and each modality, of the input.
+
+    Some count a part beside its whole: then the total says so (xAI's reasoning, Mistral's audio), or the part is larger.
+    """
     # What Mistral's connectors read is neither prompt nor completion, but part of the total.
     given = total(_first(raw, "prompt_tokens", "input_tokens"), _first(raw, "connector_tokens"))
     output = _first(raw, "completion_tokens", "output_tokens")
     whole = _first(raw, "total_tokens")
-    # xAI by its total, others by more reasoning than completion.
-    if reasoning and (whole == total(given, output, reasoning) or reasoning > (output or 0)):
-        output = total(output, reasoning)
-    return given, output, reasoning
+    beyond = 0 if whole is None else whole - (total(given, output) or 0)
+    beside = (reasoning, *(reasoning + part for part in parts)) if reasoning else ()
+    added = reasoning if beyond in beside else _missing(output or 0, beyond, reasoning)
+    output = total(output, added) if added else output
+    if given is not None:
+        beyond, largest = beyond - added, max(parts)
+        told = beyond > 0 and beyond in parts and given + beyond >= largest
+        given += beyond if told else _missing(given, beyond, largest)
+    return given, output
+
+
+def _missing(stated: int, beyond: int, part: int) -> int:
+    """What ``stated`` lacks to hold ``part`` of it: what the total has beyond the others, if that is enough, else the part."""
+    if part <= stated:
+        return 0
+    return beyond if beyond > 0 and stated + beyond >= part else part
 
 
 def _searches(raw: Mapping[str, Any]) -> int | None:
@@ -540,6 +576,13 @@ ENDPOINTS = (
     Endpoint(
         "chat", "snowflake", "/cortex/inference:complete", chat_call, read_part, usage,
         usual=usual, telling=_TELLING, sent=chat_sent, received=chat_received,
+    ),
+    Endpoint(
+        "embeddings", "snowflake", "/cortex/inference:embed", _embed_call, read_part, input_usage, sent=prompt_sent
+    ),
+    Endpoint(
+        "generate_content", "z_ai", "/layout_parsing", _file_call, read_part, usage, usual=usual,
+        only=("z_ai", "zhipuai"),
     ),
     Endpoint(
         "chat", "perplexity", "/(?:chat/completions|v1/sonar)", chat_call, read_part, _perplexity_usage,

@@ -82,6 +82,15 @@ _running: _Running | None = None
 _pipelines: WeakKeyDictionary[TracerProvider, _Pipeline] = WeakKeyDictionary()
 
 
+def _new_lock() -> None:
+    global _lock  # noqa: PLW0603 - another thread may have held it when the process was forked
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
+
+
 def configure(**given: Any) -> TracerProvider:
     """Record every LLM call of this process from now on; call it once at start-up.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import threading
 import time
@@ -206,6 +207,31 @@ def test_a_fork_while_the_store_is_being_connected_hangs_no_child(tmp_path: Path
     silent.close()
     connecting.join(30)
     store.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_while_the_store_is_being_settled_hangs_no_child(tmp_path: Path) -> None:
+    """A child settles too, after its inserts: it must not wait for a thread that stayed with its parent."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    store = open_store(f"http://127.0.0.1:{silent.getsockname()[1]}/otel")
+    settling = threading.Thread(target=settle, args=(store,))
+    settling.start()
+    accepted, _ = silent.accept()
+    pid = os.fork()
+    if pid == 0:  # pragma: no cover - runs in the child
+        threading.Thread(target=settle, args=(store,), daemon=True).start()
+        came, _, _ = select.select([silent], [], [], 20)
+        os._exit(not came)
+    assert os.waitpid(pid, 0)[1] == 0
+    accepted.close()
+    silent.close()
+    settling.join(30)
+    store.close()
+
+
+def settle(store: Store) -> None:
+    with contextlib.suppress(StoreError):
+        store.settle()
 
 
 def version(store: Store) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -47,6 +48,15 @@ class InForce:
 _lock = threading.Lock()
 _undo: list[Callable[[], None]] = []
 _in_force: list[InForce] = []
+
+
+def _new_lock() -> None:
+    global _lock  # noqa: PLW0603 - another thread may have held it when the process was forked
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def instrument(tracer_provider: TracerProvider | None = None, *, settings: Settings | None = None) -> None:

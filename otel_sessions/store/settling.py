@@ -7,11 +7,13 @@ may run twice, so a round that was cut short is finished by the next process, an
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from weakref import WeakSet
 
 from otel_sessions.base.errors import StoreError
 from otel_sessions.store import arrivals
@@ -65,9 +67,14 @@ class Settling:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
+        _alive.add(self)
         self._settled = _NOTHING_OPEN
         self._settled_at = 0.0
         self._pause = _INSERT_PAUSE_SECONDS
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: forget the lock, whose holder is not there to release it."""
+        self._lock = threading.Lock()
 
     def after_insert(self) -> None:
         """Settle, unless that was done a moment ago. Raises nothing: the spans are in the store."""
@@ -144,6 +151,18 @@ class Settling:
             "async_insert": "0",
         }
         self._connection.command(_statement(name), {"round": number}, settings=settings)
+
+
+_alive: WeakSet[Settling] = WeakSet()
+
+
+def _after_fork() -> None:
+    for settling in tuple(_alive):
+        settling.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @lru_cache(maxsize=8)

@@ -399,18 +399,17 @@ def test_a_spool_needs_an_encoding(folder: Folder) -> None:
 
 def test_a_batch_that_cannot_be_unpacked_holds_up_no_other(folder: Folder) -> None:
     """A damaged piece lies among the dead, with the reason; what comes after it arrives."""
-    delivery, make = folder.deliver(SMALL)
     folder.is_away = True
-    make("a", 3)
-    delivery.shutdown(10)
+    for name in "ab":
+        delivery, make = folder.deliver(TOGETHER)
+        make(name, 3)
+        delivery.shutdown(10)
     with closing(sqlite3.connect(folder.place().path)) as connection, connection:
-        connection.execute("UPDATE bodies SET body = x'00' WHERE id = 1")
+        connection.execute("UPDATE bodies SET body = x'00' WHERE id = (SELECT min(id) FROM bodies)")
     folder.is_away = False
-    delivery, make = folder.deliver(SMALL)
-    make("b", 3)
-    delivery.flush(10)
-    until(lambda: folder.names() == named("b", 3))
-    delivery.shutdown(10)
+    push(folder.place(), folder.send)
     with closing(Spool(folder.place())) as spool:
         [dead] = spool.dead()
-    assert (dead.spans, dead.reason[:4]) == (3, "LZ4F")
+        assert (dead.spans, dead.reason[:4]) == (3, "LZ4F")
+        assert spool.status().batches == 0
+    assert folder.names() == named("b", 3)

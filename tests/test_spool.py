@@ -12,6 +12,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from folder_destination import batch_of
@@ -373,3 +374,20 @@ def test_the_status_is_plain_data(spool: Spool) -> None:
     assert status.store == "http://ann:***@here:8123/otel"
     assert (status.batches, status.spans, status.processes, status.last_error) == (1, 1, 1, "")
     assert json.dumps({name: str(getattr(status, name)) for name in status.__slots__})
+
+
+def test_what_another_process_has_just_sent_is_not_sent_again(
+    place: SpoolPlace, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was taken for dead looks for its batch at the moment in which the other one deletes it."""
+    spool.put(batch_of("a", 1, b"x"))
+    join = Spool._join
+
+    def late(*arguments: Any) -> tuple[int, int] | None:
+        with closing(sqlite3.connect(place.path)) as connection, connection:
+            for table in ("batches", "bodies", "pieces"):
+                connection.execute(f"DELETE FROM {table}")
+        return join(*arguments)
+
+    monkeypatch.setattr(Spool, "_join", late)
+    assert spool.next(Limits()) is None

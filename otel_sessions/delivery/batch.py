@@ -63,7 +63,8 @@ class Recipe:
 class Batch:
     """Spans that are sent together, always under the same token.
 
-    ``body`` is its pieces, as often as they are asked for, and ``size`` the sum of their lengths. ``on_disk`` tells whether it lies in the spool or only in memory. ``own`` is False for what a process that ended left behind.
+    ``body`` is its pieces, as often as they are asked for, and ``size`` the sum of their lengths. ``on_disk`` tells
+    whether it lies in the spool or only in memory. ``own`` is False for what a process that ended left behind.
     ``attempts`` counts the sends so far, ``attempted_at`` is the time of the last one in Unix seconds.
     """
 

@@ -54,9 +54,9 @@ class _Parts:
 class Delivery(SpanProcessor):
     """Sends every span that ends to one destination, in batches, off the caller's thread.
 
-    ``destination`` names it in the log. ``send`` gets spans, or with ``encode`` its pieces of bytes. ``spool`` keeps batches on
-    disk until they are sent, and needs ``encode``. ``confirm`` is asked before a batch is sent again long after.
-    ``finish`` is called when a flush, or the end, has sent everything.
+    ``destination`` names it in the log. ``send`` gets spans, or with ``encode`` its pieces of bytes. ``spool`` keeps
+    batches on disk until they are sent, and needs ``encode``. ``confirm`` is asked before a batch is sent again long
+    after. ``finish`` is called when a flush, or the end, has sent everything.
     ``numbered`` spans carry their number, for the view ``session_completeness``.
     The threads start with the first span, or at once if the spool holds something. A forked child starts empty, with
     threads of its own, and leaves the parent's spans to the parent.

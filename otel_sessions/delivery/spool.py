@@ -131,16 +131,20 @@ class Spool:
             row, token, spans, size, maker, adopted, attempts, attempted_at = found
             if most is not None and not attempts and spans < most.batch_size:
                 with suppress(SpoolError):
-                    spans, size = self._join(row, adopted, most)
-            body = _Packed([packed for (packed,) in connection.execute(_BODY, (row,))])
-        return Batch(token, spans, body, size, True, maker == self._owner, attempts, attempted_at)
+                    spans, size = self._join(row, adopted, most) or (spans, size)
+            packed = [piece for (piece,) in connection.execute(_BODY, (row,))]
+        if not packed:
+            return None  # who took this process for dead has just sent it
+        return Batch(token, spans, _Packed(packed), size, True, maker == self._owner, attempts, attempted_at)
 
-    def _join(self, first: int, adopted: int, most: Limits) -> tuple[int, int]:
-        """Put what follows ``first`` into it, as far as ``most`` allows; return its spans and size then."""
+    def _join(self, first: int, adopted: int, most: Limits) -> tuple[int, int] | None:
+        """Put what follows ``first`` into it, as far as ``most`` allows; return its spans and size then, None if it is gone."""
         with self._database.change() as connection:
-            of_first = "SELECT spans, size, bytes FROM batches WHERE id = ?"
-            spans, size, packed = connection.execute(of_first, (first,)).fetchone()
-            joined = []
+            of_first = "SELECT spans, size, bytes FROM batches WHERE id = ? AND owner = ?"
+            found = connection.execute(of_first, (first, self._owner)).fetchone()
+            if found is None:
+                return None
+            (spans, size, packed), joined = found, []
             for row, more_spans, more, more_packed in connection.execute(_ALIKE, (self._owner, adopted, first)):
                 if spans + more_spans > most.batch_size or size + more > most.batch_bytes:
                     break

@@ -1,13 +1,12 @@
 """Alibaba Cloud's own end points (DashScope); the compatible ones are ``openai``'s.
 
-Usage (https://help.aliyun.com/zh/model-studio/qwen-api-via-dashscope): input and output tokens as in the Responses API, in a stream in every event
-and the last one's count. Embeddings and rankings state a total. That a stream is wanted stands in a header
-of the request; images are billed by the piece.
+Usage (https://help.aliyun.com/zh/model-studio/qwen-api-via-dashscope): input and output tokens, so far in each event of
+a stream; embeddings and rankings state a total. That a stream is wanted stands in a header of the request. Images are
+billed by the piece.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -20,7 +19,6 @@ from otel_sessions.capture.formats.wire import (
     Endpoint,
     decode,
     mapping,
-    objects,
     parameters,
     starts,
     text,
@@ -35,9 +33,12 @@ class _Request(msgspec.Struct):
     parameters: Any = None
 
 
-class _Output(msgspec.Struct):
+class _Choice(msgspec.Struct):
     finish_reason: Any = None
-    choices: Any = None
+
+
+class _Output(_Choice):
+    choices: list[_Choice] | None = None
 
 
 class _Part(msgspec.Struct):
@@ -52,7 +53,7 @@ def call(body: bytes) -> Call:
     found = decode(_Request, body)
     if found is None:
         return Call()
-    given: Mapping[str, Any] = mapping(found.parameters)
+    given = mapping(found.parameters)
     return Call(
         model=text(found.model),
         fits=type(found.model) is str and starts(found.input, b"{"),
@@ -70,9 +71,9 @@ def read(data: bytes, answer: Answer) -> None:
     answer.name(None, part.request_id)
     answer.use(part.usage)
     output = part.output or _Output()
-    for index, choice in enumerate((mapping({"finish_reason": output.finish_reason}), *objects(output.choices))):
-        if choice.get("finish_reason") != "null":  # so it says, as a text, until the end
-            answer.finish(max(index - 1, 0), choice.get("finish_reason"))
+    for index, choice in enumerate(output.choices or [output]):
+        if choice.finish_reason != "null":  # so it says, as a text, until the end
+            answer.finish(index, choice.finish_reason)
     if part.code:
         answer.fail(part.code)
 

@@ -23,7 +23,6 @@ from otel_sessions.capture.formats.wire import (
     mapping,
     objects,
     parameters,
-    part_of,
     starts,
     text,
     tokens,
@@ -47,9 +46,18 @@ class _Request(msgspec.Struct):
     generation_config: _Config | None = None
 
 
+class _Arguments(msgspec.Struct):
+    queries: list[Any] | None = None
+
+
+class _Step(msgspec.Struct):
+    type: Any = None
+    arguments: _Arguments | None = None
+
+
 class _Interaction(msgspec.Struct):
-    steps: Any = None
-    outputs: Any = None
+    steps: list[_Step] | None = None
+    outputs: list[_Step] | None = None
     id: Any = None
     model: Any = None
     status: Any = None
@@ -60,8 +68,8 @@ class _Interaction(msgspec.Struct):
 
 class _Event(_Interaction):
     interaction: _Interaction | None = None
-    step: Any = None
-    delta: Any = None
+    step: _Step | None = None
+    delta: _Step | None = None
 
 
 def call(body: bytes) -> Call:
@@ -96,15 +104,15 @@ def read(data: bytes, answer: Answer) -> None:
 
 def _search(event: _Event, found: _Interaction, answer: Answer) -> None:
     """What was searched for, for a usage that does not count it. A stream says it step by step, and perhaps at its end again."""
-    whole = _queries([*objects(found.steps), *objects(found.outputs)])
-    made = whole or (answer.web_searches or 0) + _queries([mapping(event.step), mapping(event.delta)])
+    whole = _queries([*(found.steps or ()), *(found.outputs or ())])
+    made = whole or (answer.web_searches or 0) + _queries([event.step, event.delta])
     if made:
         answer.web_searches = billed_searches(made, answer.model)
 
 
-def _queries(items: Sequence[Mapping[str, Any]]) -> int:
-    calls = [part_of(item, "arguments").get("queries") for item in items if item.get("type") == "google_search_call"]
-    return different(query for queries in calls if isinstance(queries, list) for query in queries)
+def _queries(steps: Sequence[_Step | None]) -> int:
+    calls = [step.arguments for step in steps if step is not None and step.type == "google_search_call"]
+    return different(query for call in calls if call is not None for query in call.queries or ())
 
 
 _ENDS = ("completed", "incomplete", "failed", "cancelled", "requires_action", "budget_exceeded")

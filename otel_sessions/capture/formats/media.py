@@ -21,7 +21,6 @@ from otel_sessions.capture.formats.wire import (
     decode,
     mapping,
     no_usage,
-    objects,
     text,
 )
 
@@ -29,11 +28,16 @@ _CONTENT = "generate_content"
 _OPENAI = "openai"
 
 
+class _Choice(msgspec.Struct):
+    index: Any = None
+    finish_reason: Any = None
+
+
 class _Document(msgspec.Struct):
     id: Any = None
     model: Any = None
     finish_reason: Any = None
-    choices: Any = None
+    choices: list[_Choice] | None = None
     usage: msgspec.Raw = NOTHING
     error: Any = None
 
@@ -46,8 +50,8 @@ def read(data: bytes, answer: Answer) -> None:
     answer.name(document.model, document.id)
     answer.use(document.usage)
     answer.finish(0, document.finish_reason)
-    for choice in objects(document.choices):
-        answer.finish(choice.get("index"), choice.get("finish_reason"))
+    for choice in document.choices or ():
+        answer.finish(choice.index, choice.finish_reason)
     if document.error:
         error = mapping(document.error)
         answer.fail(error.get("code"), error.get("type"))

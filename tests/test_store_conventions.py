@@ -113,6 +113,58 @@ USAGE = "input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, r
             },
             (100, 20, 40, None, None),
         ),
+        (
+            # SGLang and rig; Bifrost
+            {
+                **OTEL,
+                "gen_ai.usage.input_tokens": 100,
+                "gen_ai.usage.output_tokens": 20,
+                "gen_ai.usage.cached_tokens": 40,
+            },
+            (100, 20, 40, None, None),
+        ),
+        (
+            {
+                **OTEL,
+                "gen_ai.usage.prompt_tokens": 100,
+                "gen_ai.usage.completion_tokens": 20,
+                "gen_ai.usage.prompt_token_details.cached_read_tokens": 40,
+                "gen_ai.usage.prompt_token_details.cached_write_tokens": 10,
+                "gen_ai.usage.completion_token_details.reasoning_tokens": 7,
+            },
+            (100, 20, 40, 10, 7),
+        ),
+        (
+            # Semantic Kernel: -1 is unknown
+            {
+                "gen_ai.operation.name": "chat.completions",
+                "gen_ai.response.prompt_tokens": 100,
+                "gen_ai.response.completion_tokens": -1,
+            },
+            (100, None, None, None, None),
+        ),
+        (
+            # Claude Code: bare words, and what came from the cache is not in the input
+            {
+                "span.type": "llm_request",
+                "gen_ai.system": "anthropic",
+                "gen_ai.request.model": "claude-x",
+                "input_tokens": "2",
+                "output_tokens": "1200",
+                "cache_read_tokens": "84562",
+                "cache_creation_tokens": "7096",
+            },
+            (91660, 1200, 84562, 7096, None),
+        ),
+        (
+            # LangSmith, through OTLP
+            {
+                "langsmith.span.kind": "llm",
+                "langsmith.usage_metadata": '{"input_tokens": 100, "output_tokens": 20, "total_tokens": 120, '
+                '"input_token_details": {"cache_read": 40}}',
+            },
+            (100, 20, 40, None, None),
+        ),
     ],
 )
 def test_token_counts_of_each_convention(store: Store, attributes: dict[str, Any], usage: tuple[Any, ...]) -> None:
@@ -200,6 +252,17 @@ def test_counts_that_are_none_are_unknown(store: Store, value: str) -> None:
         ({"ai.operationId": "ai.streamText.doStream"}, "chat"),
         ({"ai.operationId": "ai.embedMany.doEmbed"}, "embeddings"),
         ({"gen_ai.request.model": "m", "gen_ai.usage.prompt_tokens": 1}, "chat"),
+        ({"gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 1}, "chat"),
+        ({"gen_ai.provider.name": "p", "gen_ai.response.model": "m", "gen_ai.usage.output_tokens": 1}, "chat"),
+        ({"gen_ai.operation.name": "chat.completions"}, "chat"),
+        ({"gen_ai.operation.name": "text.completions"}, "text_completion"),
+        ({"gen_ai.operation.name": "messages"}, "chat"),
+        ({"gen_ai.operation.name": "responses"}, "chat"),
+        ({"gen_ai.operation.name": "chat_streaming"}, "chat"),
+        ({"gen_ai.operation.name": "llm_call", "gen_ai.agent.name": "a"}, "chat"),
+        ({"gen_ai.span.kind": "EMBEDDING"}, "embeddings"),
+        ({"fi.span.kind": "LLM"}, "chat"),
+        ({"langwatch.span.type": "llm"}, "chat"),
         ({"gen_ai.operation.name": "generate_content"}, "generate_content"),
     ],
 )
@@ -244,6 +307,11 @@ def test_spans_that_repeat_usage_are_left_out_and_say_why(
         ({"ai.model.provider": "anthropic.messages"}, "anthropic"),
         ({"ai.model.provider": "amazon-bedrock"}, "aws.bedrock"),
         ({"gen_ai.provider.name": "aws.bedrock"}, "aws.bedrock"),
+        ({"gen_ai.provider.name": "azure.openai"}, "azure.ai.openai"),
+        ({"gen_ai.provider.name": "gcp.vertex"}, "gcp.vertex_ai"),
+        ({"ai.model.provider": "googleVertex.anthropic.messages"}, "gcp.vertex_ai"),
+        ({"ai.model.provider": "bedrock.anthropic.messages"}, "aws.bedrock"),
+        ({"gen_ai.model.provider": "openai"}, "openai"),
     ],
 )
 def test_providers_have_the_names_of_the_conventions(store: Store, written: dict[str, str], provider: str) -> None:
@@ -261,6 +329,8 @@ def test_providers_have_the_names_of_the_conventions(store: Store, written: dict
         ({"llm.cost.prompt": 0.25, "llm.cost.completion": 0.5}, Decimal("0.75")),
         ({"langfuse.observation.cost_details": '{"input": 1, "total": 0.003}'}, Decimal("0.003")),
         ({"mlflow.llm.cost": '{"total_cost": 0.004}'}, Decimal("0.004")),
+        ({"langfuse.observation.cost_details": '{"input_tokens": 0.0001, "output_tokens": 2e-3}'}, Decimal("0.0021")),
+        ({"langsmith.usage_metadata": '{"input_tokens": 5, "total_cost": 0.005}'}, Decimal("0.005")),
         ({"gen_ai.usage.cost.amount": 2, "gen_ai.usage.cost.currency": "USD"}, Decimal(2)),
     ],
 )
@@ -291,9 +361,24 @@ def test_times_to_the_first_chunk(store: Store) -> None:
         ({"gen_ai.server.time_to_first_token": 0.25}, ()),
         ({"ai.response.msToFirstChunk": 250}, ()),
         ({"langfuse.observation.completion_start_time": iso}, ()),
+        ({"gen_ai.client.operation.time_to_first_chunk": 0.25}, ()),
+        ({"ttft_ms": 250}, ()),
         ({"llm.is_streaming": True}, (event,)),
     ):
         assert read(store, {**OTEL, **attributes}, "ttft_seconds", events=events) == (0.25,)
+
+
+def test_what_micrometer_calls_none_is_nothing(store: Store) -> None:
+    """Spring AI writes it for a response that never came."""
+    attributes = {**OTEL, "gen_ai.response.model": "none", "gen_ai.response.id": "none", "error.type": "x"}
+    assert read(store, attributes, "response_model, response_id") == ("", "")
+
+
+def test_a_list_of_finish_reasons_without_quotes(store: Store) -> None:
+    """Semantic Kernel's."""
+    assert read(store, {**OTEL, "gen_ai.response.finish_reason": "[Stop, Length]"}, "finish_reasons") == (
+        ["Stop", "Length"],
+    )
 
 
 def test_the_rest_of_a_span(store: Store) -> None:

@@ -170,6 +170,30 @@ def test_a_span_that_alone_has_the_usage_counts_instead_of_those_inside(store: S
     check(store, 1, {"2": "nested"})
 
 
+@pytest.mark.parametrize(
+    "wall",
+    [{"gen_ai.operation.name": "execute_tool"}, {"openinference.span.kind": "AGENT"}, {"gen_ai.tool.name": "search"}],
+)
+def test_what_a_tool_inside_a_call_calls_is_a_call_of_its_own(store: Store, wall: dict[str, str]) -> None:
+    """Google's ADK runs the tools that a model asked for inside the model's span, and an agent may be a tool."""
+    insert(store, other(1, "adk", "r1", seconds=9))
+    insert(
+        store, span(2, {"session.id": "s1", **wall}, start=1, seconds=7, parent=1, scope=InstrumentationScope("adk"))
+    )
+    insert(store, other(3, "adk", "r2", start=2, seconds=5, parent=2))
+    insert(store, other(4, "sdk", "r2", start=3, seconds=3, parent=3))
+    check(store, 2, {"3": "wrapper"})
+
+
+def test_a_call_without_usage_around_an_agent_is_its_wrapper(store: Store) -> None:
+    """It says nothing that could be billed, and what is inside does."""
+    insert(store, other(1, "framework", seconds=9, input_tokens=None, output_tokens=None))
+    agent = {"session.id": "s1", "gen_ai.operation.name": "invoke_agent"}
+    insert(store, span(2, agent, start=1, seconds=7, parent=1, scope=InstrumentationScope("framework")))
+    insert(store, other(3, "sdk", "r2", start=2, seconds=5, parent=2))
+    check(store, 1, {"1": "wrapper"})
+
+
 def test_a_log_that_has_the_usage_of_a_stream_stands_for_its_span(store: Store) -> None:
     """Logfire ends the span of a stream before the stream begins, and logs what it took."""
     log = {"logfire.span_type": "log", "duration": 2.5}

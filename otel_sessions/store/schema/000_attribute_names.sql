@@ -1,5 +1,5 @@
 -- Which attributes of a span say what, in the order in which they are believed: our own, those that one product writes
--- on purpose, OpenTelemetry's latest, its former ones, frameworks. Spans that have none beyond the `latest` ones, our own
+-- on purpose, OpenTelemetry's latest, its former ones, frameworks, bare words. Spans that have none beyond the `latest` ones, our own
 -- among them, are read the short way. docs/conventions.md is generated from the view.
 CREATE OR REPLACE VIEW attribute_names /*on_cluster*/
 (
@@ -26,7 +26,7 @@ FROM
             'traceloop.association.properties.session_id', 'lmnr.association.properties.session_id',
             'ai.telemetry.metadata.sessionId', 'ai.telemetry.metadata.session_id', 'langsmith.metadata.session_id',
             'mlflow.trace.session', 'gen_ai.session.id', 'gen_ai.agent.session_id', 'coding_agent.session.id',
-            'gcp.vertex.agent.session_id'
+            'gcp.vertex.agent.session_id', 'langwatch.thread.id'
         ]),
         ('conversation', 1, [
             'gen_ai.conversation.id', 'traceloop.association.properties.thread_id',
@@ -43,7 +43,7 @@ FROM
             'langfuse.observation.metadata.langfuse_user_id', 'traceloop.association.properties.user_id',
             'traceloop.association.properties.customer_id', 'lmnr.association.properties.user_id',
             'ai.telemetry.metadata.userId', 'langsmith.metadata.user_id', 'mlflow.trace.user', 'enduser.id',
-            'gen_ai.user', 'gen_ai.request.user', 'llm.user'
+            'langwatch.user.id', 'gen_ai.user', 'gen_ai.request.user', 'llm.user'
         ]),
 
         -- What the span is. ai.operationId stands before OpenTelemetry's name, which the AI SDK writes on outer spans too,
@@ -54,7 +54,8 @@ FROM
         ('kind_ai_sdk', 0, ['ai.operationId', 'langsmith.span.kind']),
         ('kind', 1, [
             'gen_ai.operation.name', 'langfuse.observation.type', 'openinference.span.kind', 'llm.request.type',
-            'traceloop.span.kind', 'lmnr.span.type', 'mlflow.spanType', 'agentops.span.kind', 'gen_ai.request.type'
+            'traceloop.span.kind', 'lmnr.span.type', 'mlflow.spanType', 'agentops.span.kind', 'gen_ai.request.type',
+            'gen_ai.span.kind', 'fi.span.kind', 'langwatch.span.type'
         ]),
         ('not_llm', 0, ['gen_ai.tool.name', 'gen_ai.tool.call.id', 'gen_ai.agent.name', 'agent_name', 'tool.name']),
         ('log', 0, ['logfire.span_type']),
@@ -63,7 +64,7 @@ FROM
         -- Who answered.
         ('provider', 1, [
             'gen_ai.provider.name', 'gen_ai.system', 'llm.provider', 'ai.model.provider', 'aisdk.model.provider',
-            'mlflow.llm.provider', 'llm.system'
+            'mlflow.llm.provider', 'llm.system', 'gen_ai.model.provider'
         ]),
         ('request_model', 1, [
             'gen_ai.request.model', 'langfuse.observation.model.name', 'llm.request.model_name', 'gen_ai.request_model',
@@ -94,27 +95,32 @@ FROM
         ('finish', 1, [
             'gen_ai.response.finish_reasons', 'gen_ai.response.finish_reason', 'anthropic.message.stop_reason',
             'llm.finish_reason', 'gen_ai.completion.0.finish_reason', 'ai.response.finishReason',
-            'langfuse.observation.metadata.finish_reason'
+            'langfuse.observation.metadata.finish_reason', 'stop_reason'
         ]),
         ('ttft_seconds', 1, [
             'gen_ai.response.time_to_first_chunk', 'gen_ai.server.time_to_first_token',
-            'gen_ai.streaming.time_to_first_token', 'lk.response.ttft'
+            'gen_ai.streaming.time_to_first_token', 'gen_ai.client.operation.time_to_first_chunk',
+            'gen_ai.latency.time_to_first_token', 'lk.response.ttft', 'metrics.ttfb'
         ]),
-        ('ttft_milliseconds', 0, ['ai.response.msToFirstChunk', 'ai.stream.msToFirstChunk']),
-        ('first_chunk_at', 0, ['langfuse.observation.completion_start_time']),
+        ('ttft_milliseconds', 0, [
+            'ai.response.msToFirstChunk', 'ai.stream.msToFirstChunk', 'copilot_chat.time_to_first_token', 'ttft_ms'
+        ]),
+        ('first_chunk_at', 0, ['langfuse.observation.completion_start_time', 'mastra.completion_start_time']),
 
         -- Usage.
         ('usage_json', 0, [
             'langfuse.observation.usage_details', 'mlflow.chat.tokenUsage', 'gen_ai.usage.raw',
-            'langsmith.metadata.usage_metadata'
+            'langsmith.usage_metadata', 'langsmith.metadata.usage_metadata'
         ]),
         ('input', 1, [
             'gen_ai.usage.input_tokens', 'gen_ai.usage.prompt_tokens', 'llm.usage.prompt_tokens',
-            'llm.token_count.prompt', 'ai.usage.inputTokens', 'ai.usage.promptTokens', 'ai.usage.tokens'
+            'llm.token_count.prompt', 'ai.usage.inputTokens', 'ai.usage.promptTokens', 'ai.usage.tokens',
+            'gen_ai.response.prompt_tokens', 'input_tokens'
         ]),
         ('output', 1, [
             'gen_ai.usage.output_tokens', 'gen_ai.usage.completion_tokens', 'llm.usage.completion_tokens',
-            'llm.token_count.completion', 'ai.usage.outputTokens', 'ai.usage.completionTokens'
+            'llm.token_count.completion', 'ai.usage.outputTokens', 'ai.usage.completionTokens',
+            'gen_ai.response.completion_tokens', 'output_tokens'
         ]),
         ('total', 1, [
             'gen_ai.usage.total_tokens', 'llm.usage.total_tokens', 'llm.token_count.total', 'ai.usage.totalTokens'
@@ -125,14 +131,18 @@ FROM
             'gen_ai.usage.details.cached_tokens', 'gen_ai.usage.input_tokens.cached',
             'llm.usage.cache_read_input_tokens', 'llm.token_count.prompt_details.cache_read',
             'llm.token_count.prompt_details.cache_input', 'ai.usage.inputTokenDetails.cacheReadTokens',
-            'ai.usage.cachedInputTokens'
+            'ai.usage.cachedInputTokens', 'gen_ai.usage.cached_tokens', 'gen_ai.usage.cached_input_tokens',
+            'gen_ai.usage.input_cached_tokens', 'gen_ai.usage.prompt_tokens_details.cached_tokens',
+            'gen_ai.usage.input_tokens_details.cached_tokens', 'gen_ai.usage.prompt_token_details.cached_read_tokens',
+            'gen_ai.usage.input_token_details.cached_read_tokens', 'cache_read_tokens'
         ]),
         ('cache_write', 2, [
             'gen_ai.usage.cache_creation.input_tokens', 'gen_ai.usage.cache_write.input_tokens',
             'gen_ai.usage.cache_creation_input_tokens', 'gen_ai.usage.details.cache_write_tokens',
             'gen_ai.usage.details.cache_creation_input_tokens', 'gen_ai.usage.input_tokens.cache_write',
             'llm.usage.cache_creation_input_tokens', 'llm.token_count.prompt_details.cache_write',
-            'ai.usage.inputTokenDetails.cacheWriteTokens'
+            'ai.usage.inputTokenDetails.cacheWriteTokens', 'gen_ai.usage.prompt_token_details.cached_write_tokens',
+            'gen_ai.usage.input_token_details.cached_write_tokens', 'cache_creation_tokens'
         ]),
         ('cache_write_1h', 1, [
             'otel_sessions.usage.cache_creation_1h.input_tokens',
@@ -143,10 +153,12 @@ FROM
             'gen_ai.usage.reasoning.output_tokens', 'gen_ai.usage.reasoning_tokens',
             'gen_ai.usage.details.reasoning_tokens', 'gen_ai.usage.output_tokens.reasoning',
             'llm.usage.reasoning_tokens', 'llm.token_count.completion_details.reasoning',
-            'ai.usage.outputTokenDetails.reasoningTokens', 'ai.usage.reasoningTokens'
+            'ai.usage.outputTokenDetails.reasoningTokens', 'ai.usage.reasoningTokens', 'gen_ai.usage.thinking_tokens',
+            'gen_ai.usage.completion_token_details.reasoning_tokens', 'gen_ai.usage.output_token_details.reasoning_tokens'
         ]),
         ('audio_input', 1, [
-            'gen_ai.usage.audio.input_tokens', 'gen_ai.usage.audio_input_tokens', 'llm.token_count.prompt_details.audio'
+            'gen_ai.usage.audio.input_tokens', 'gen_ai.usage.audio_input_tokens', 'gen_ai.usage.input_audio_tokens',
+            'llm.token_count.prompt_details.audio'
         ]),
         ('cached_audio_input', 1, ['gen_ai.usage.audio.cache_read.input_tokens']),
         ('image_input', 1, ['gen_ai.usage.image.input_tokens']),
@@ -154,7 +166,7 @@ FROM
         ('video_input', 1, ['gen_ai.usage.video.input_tokens']),
         ('audio_output', 1, [
             'gen_ai.usage.audio.output_tokens', 'gen_ai.usage.audio_output_tokens',
-            'llm.token_count.completion_details.audio'
+            'gen_ai.usage.output_audio_tokens', 'llm.token_count.completion_details.audio'
         ]),
         ('image_output', 1, ['gen_ai.usage.image.output_tokens']),
         ('video_output', 1, ['gen_ai.usage.video.output_tokens']),

@@ -51,11 +51,11 @@ CREATE TABLE IF NOT EXISTS otel_traces /*on_cluster*/
                         'ai.telemetry.metadata.sessionId', 'ai.telemetry.metadata.session_id',
                         'langsmith.metadata.session_id', 'mlflow.trace.session', 'gen_ai.session.id',
                         'gen_ai.agent.session_id', 'coding_agent.session.id', 'gcp.vertex.agent.session_id',
-                        'gen_ai.conversation.id', 'traceloop.association.properties.thread_id',
+                        'langwatch.thread.id', 'gen_ai.conversation.id', 'traceloop.association.properties.thread_id',
                         'traceloop.association.properties.conversation_id', 'ai.telemetry.metadata.threadId',
                         'langsmith.metadata.thread_id', 'langsmith.metadata.conversation_id', 'wandb.thread_id',
                         'thread_id'
-                    ], range(1, 23), 0), value),
+                    ], range(1, 24), 0), value),
                     mapKeys(SpanAttributes),
                     mapValues(SpanAttributes)
                 )))[1].2)

@@ -38,8 +38,8 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS found_spans_mv /*on_cluster*/ TO found_sp
 WITH
     (SELECT (attributes, fields, latest) FROM attribute_order ORDER BY version DESC LIMIT 1) AS known
 SELECT
-    * EXCEPT (found, says_operation),
-    (empty(found) OR found[-1].1 <= known.3) AND (scope = 'otel_sessions' OR NOT says_operation) AS is_latest,
+    * EXCEPT (found, is_described),
+    (empty(found) OR found[-1].1 <= known.3) AND (scope = 'otel_sessions' OR NOT is_described) AS is_latest,
     arrayMap(each -> (known.2[each.1], each.2), found) AS said
 FROM
 (
@@ -56,10 +56,11 @@ FROM
         spans.ScopeName AS scope,
         spans.StatusCode = 'Error' AS has_failed,
         spans.`Events.Timestamp`[arrayFirstIndex(name -> name IN ('First Token Stream Event', 'gen_ai.content.completion.chunk'), spans.`Events.Name`)] AS event_at,
-        mapContains(spans.SpanAttributes, 'gen_ai.operation.name') AS says_operation,
+        hasAny(mapKeys(spans.SpanAttributes), ['gen_ai.operation.name', 'gen_ai.usage.input_tokens', 'gen_ai.usage.output_tokens']) AS is_described,
         if(empty(spans.`Events.Name`), '', spans.`Events.Attributes`[indexOf(spans.`Events.Name`, 'exception')]['exception.type']) AS exception,
         arraySort(arrayFilter(
-            each -> each.1 > 0 AND each.2 != '',
+            -- Micrometer, and so Spring AI, writes none where there is nothing.
+            each -> each.1 > 0 AND each.2 NOT IN ('', 'none'),
             arrayMap(
                 (name, value) -> (transform(name, known.1, arrayEnumerate(known.1), 0), value),
                 mapKeys(spans.SpanAttributes),
@@ -224,8 +225,8 @@ FROM
         if(said['first_chunk_at'] = '', event_at, parseDateTime64BestEffortOrZero(replaceAll(said['first_chunk_at'], '"', ''), 9, 'UTC')) AS first_chunk,
         transform(
             replaceRegexpOne(lower(trim(BOTH '"' FROM said['provider'])), '\\.(chat|completions?|responses|messages|embedding|textembedding|image|speech|transcription)$', ''),
-            ['az.ai.openai', 'azure', 'azure-openai', 'azure_openai', 'az.ai.inference', 'vertex_ai', 'vertexai', 'google.vertex', 'google_vertexai', 'gemini', 'google', 'google_genai', 'google.generative-ai', 'googleai', 'gcp.gen_ai', 'xai', 'x-ai', 'mistral', 'mistralai', 'aws', 'bedrock', 'aws_bedrock', 'amazon-bedrock', 'amazon_bedrock', 'watsonx', 'togetherai', 'together_ai', 'fireworks_ai', 'moonshot', 'moonshotai', 'langchain', 'strands-agents'],
-            ['azure.ai.openai', 'azure.ai.openai', 'azure.ai.openai', 'azure.ai.openai', 'azure.ai.inference', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'x_ai', 'x_ai', 'mistral_ai', 'mistral_ai', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'ibm.watsonx.ai', 'together', 'together', 'fireworks', 'moonshot_ai', 'moonshot_ai', '', '']
+            ['az.ai.openai', 'azure', 'azure-openai', 'azure_openai', 'azure.openai', 'az.ai.inference', 'azure_ai', 'vertex_ai', 'vertexai', 'gcp.vertex', 'vertex.anthropic', 'googlevertex.anthropic', 'google.vertex', 'google_vertexai', 'gemini', 'google', 'google_genai', 'google.generative-ai', 'googleai', 'gcp.gen_ai', 'xai', 'x-ai', 'mistral', 'mistralai', 'aws', 'bedrock', 'bedrock.anthropic', 'aws_bedrock', 'amazon-bedrock', 'amazon_bedrock', 'watsonx', 'togetherai', 'together_ai', 'fireworks_ai', 'moonshot', 'moonshotai', 'langchain', 'strands-agents'],
+            ['azure.ai.openai', 'azure.ai.openai', 'azure.ai.openai', 'azure.ai.openai', 'azure.ai.openai', 'azure.ai.inference', 'azure.ai.inference', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.vertex_ai', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'gcp.gemini', 'x_ai', 'x_ai', 'mistral_ai', 'mistral_ai', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'aws.bedrock', 'ibm.watsonx.ai', 'together', 'together', 'fireworks', 'moonshot_ai', 'moonshot_ai', '', '']
         ) AS provider,
         -- Raw Anthropic numbers leave the cache out of the input; everybody else has it in.
         if(
@@ -240,8 +241,8 @@ FROM
             multiIf(
                 kind != '', transform(
                     kind,
-                    ['llm', 'generation', 'chat_model', 'chat_completion', 'completion', 'embedding', 'ai.generatetext.dogenerate', 'ai.streamtext.dostream', 'ai.generateobject.dogenerate', 'ai.streamobject.dostream', 'ai.embed.doembed', 'ai.embedmany.doembed'],
-                    ['chat', 'chat', 'chat', 'chat', 'text_completion', 'embeddings', 'chat', 'chat', 'chat', 'chat', 'embeddings', 'embeddings'],
+                    ['llm', 'llm_call', 'llm_request', 'generation', 'chat_model', 'chat_completion', 'chat.completions', 'chat_streaming', 'messages', 'responses', 'completion', 'text.completions', 'embedding', 'ai.generatetext.dogenerate', 'ai.streamtext.dostream', 'ai.generateobject.dogenerate', 'ai.streamobject.dostream', 'ai.embed.doembed', 'ai.embedmany.doembed'],
+                    ['chat', 'chat', 'chat', 'chat', 'chat', 'chat', 'chat', 'chat', 'chat', 'chat', 'text_completion', 'text_completion', 'embeddings', 'chat', 'chat', 'chat', 'chat', 'embeddings', 'embeddings'],
                     kind
                 ),
                 has_usage AND said['not_llm'] = '' AND (said['request_model'] != '' OR said['response_model'] != ''), 'chat',
@@ -299,8 +300,13 @@ FROM
                                     )
                                 ),
                                 arrayMap(
-                                    pair -> [('cost', JSONExtractRaw(pair.2, 'total_cost')), ('cost', JSONExtractRaw(pair.2, 'total'))],
-                                    arrayFilter(pair -> pair.1 = 'cost_json', others.pairs)
+                                    pair -> [
+                                        ('cost', JSONExtractRaw(pair.2, 'total_cost')),
+                                        ('cost', if(pair.1 = 'cost_json', JSONExtractRaw(pair.2, 'total'), '')),
+                                        -- Langfuse: a total that is not stated is that of the parts.
+                                        ('cost', if(pair.1 = 'cost_json', toString(arraySum(part -> toDecimal128OrZero(part.2, 12), JSONExtractKeysAndValuesRaw(pair.2))), ''))
+                                    ],
+                                    arrayFilter(pair -> pair.1 IN ('cost_json', 'usage_json'), others.pairs)
                                 ),
                                 arrayMap(
                                     pair -> [('response_id', JSONExtractString(pair.2, 'id')), ('response_model', JSONExtractString(pair.2, 'model'))],

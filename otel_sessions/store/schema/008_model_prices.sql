@@ -125,7 +125,7 @@ FROM
             toUInt16OrZero(llm['http_status']) AS http_status,
             llm['streamed'] = 'true' AS streamed,
             llm['response_end'] AS response_end,
-            multiIf(llm['finish'] = '', [], startsWith(llm['finish'], '['), JSONExtract(llm['finish'], 'Array(String)'), [llm['finish']]) AS finish_reasons,
+            multiIf(llm['finish'] = '', [], startsWith(llm['finish'], '[') AND isValidJSON(llm['finish']), JSONExtract(llm['finish'], 'Array(String)'), splitByString(', ', trim(BOTH '[]' FROM llm['finish']))) AS finish_reasons,
             toFloat64OrNull(llm['ttft_seconds']) AS ttft_seconds,
             toUInt64OrNull(llm['input']) AS input_tokens,
             toUInt64OrNull(llm['cached']) AS cached_input_tokens,

@@ -1,6 +1,7 @@
 -- Which of the open calls count, and in which session. What tells them apart is what lies inside what, so their whole
 -- traces are read:
--- 1. A span around other LLM spans is a wrapper, unless it alone has the usage: then those inside are not counted.
+-- 1. A span around other LLM spans is a wrapper, unless it alone has the usage: then those inside are not counted. One
+--    that has usage is none of what a tool or an agent inside it called.
 -- 2. Of spans with one response id that overlap in time one counts: as often as one instrumentation has it.
 -- 3. So it is with spans of the same input below one span of the program, where a response id is missing. To have no
 --    usage, as where the provider refused, is the same too.
@@ -46,15 +47,16 @@ WITH
         WHERE trace_id IN (SELECT trace_id FROM waiting) AND (trace_id, span_id) NOT IN (SELECT trace_id, span_id FROM waiting)
     ),
     -- Per trace, arrays over its spans: `up` is the index of the parent, `near` that of the nearest LLM span above an LLM
-    -- span, `above` that of the nearest span above with a session, `naming` that of the nearest above which names it: a
-    -- conversation alone, which frameworks make up for each run, gives way to that. `top` is the outermost of those around
-    -- a span that instrumentations wrote: what is above that is the program's own, and there all of them meet, also those
-    -- that leave their spans in nobody's context. The rounds double how far is seen: 64 spans up.
+    -- span (none, if that has usage and a tool or an agent lies between), `above` that of the nearest span above with a
+    -- session, `naming` that of the nearest above which names it: a conversation alone, which frameworks make up for each
+    -- run, gives way to that. `top` is the outermost of those around a span that instrumentations wrote: what is above that
+    -- is the program's own, and there all of them meet, also those that leave their spans in nobody's context. The rounds
+    -- double how far is seen: 64 spans up.
     traces AS
     (
         SELECT
             *,
-            arrayMap((x, is_call) -> toUInt16(is_call * calls[x] * x), nearest, calls) AS near,
+            arrayMap((x, y, is_call) -> toUInt16(is_call * calls[x] * x * (x = y OR NOT usages[x])), nearest, nearest_wall, calls) AS near,
             arrayFold(
                 (at, turn) -> arrayMap(x -> at[x], at),
                 range(6),
@@ -73,7 +75,8 @@ WITH
                     x -> toUInt16(if(x <= length(ids), x, 0)),
                     arraySlice(arrayEnumerateDense(arrayConcat(ids, parents)), length(ids) + 1)
                 ) AS up,
-                arrayFold((at, turn) -> arrayMap(x -> if(calls[x] > 0, x, at[x]), at), range(6), up) AS nearest
+                arrayFold((at, turn) -> arrayMap(x -> if(calls[x] > 0, x, at[x]), at), range(6), up) AS nearest,
+                arrayFold((at, turn) -> arrayMap(x -> if(calls[x] > 0 OR walls[x], x, at[x]), at), range(6), up) AS nearest_wall
             FROM
             (
                 SELECT
@@ -87,6 +90,7 @@ WITH
                     groupUniqArrayIf(s.ScopeName, k.span_id != '') AS scopes_of_calls,
                     groupArray(10000)(toUInt8(s.is_step)) AS steps,
                     groupArray(10000)(toUInt8(s.is_marked)) AS marked,
+                    groupArray(10000)(toUInt8(s.is_wall)) AS walls,
                     groupArray(10000)(toUInt8(k.span_id != '')) AS calls,
                     groupArray(10000)(k.has_usage) AS usages,
                     groupArray(10000)(k.is_sure) AS sures,
@@ -97,6 +101,10 @@ WITH
                         t.TraceId, t.SpanId, t.ParentSpanId, t.SessionId, t.SessionPath, t.Timestamp, t.ScopeName,
                         t.SpanAttributes['otel_sessions.step'] = 'true' AS is_step,
                         t.SpanAttributes['otel_sessions.billable'] = 'false' AS is_marked,
+                        hasAny(['execute_tool', 'invoke_agent', 'TOOL', 'AGENT', 'tool', 'agent'], [
+                            t.SpanAttributes['gen_ai.operation.name'], t.SpanAttributes['openinference.span.kind'],
+                            t.SpanAttributes['traceloop.span.kind'], t.SpanAttributes['langfuse.observation.type']
+                        ]) OR mapContains(t.SpanAttributes, 'gen_ai.tool.name') AS is_wall,
                         hasAny(mapKeys(t.SpanAttributes), (SELECT groupArray(attribute) FROM attribute_names WHERE field = 'session')) AS is_named
                     FROM otel_traces AS t
                     WHERE t.TraceId IN (SELECT trace_id FROM waiting)

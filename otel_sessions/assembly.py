@@ -12,7 +12,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -22,6 +23,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined] # an untyped module
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined] # an untyped module
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
@@ -42,6 +44,8 @@ from otel_sessions.store import Store, open_store
 _EXPORT_SECONDS = 30.0
 _EXIT_SECONDS = 5.0
 _IN_A_ROW_SECONDS = 0.1
+_REMEMBERED = 64
+"""Changes of the store by ``configure()`` and ``shutdown()`` that an exporter beside them still knows."""
 
 
 class _Pipeline(SpanProcessor):
@@ -49,6 +53,17 @@ class _Pipeline(SpanProcessor):
 
     def __init__(self) -> None:
         self.parts: tuple[SpanProcessor, ...] = ()
+        self._stores: deque[tuple[Store | None, int]] = deque([(None, 0)], _REMEMBERED)
+
+    def deliver_to(self, store: Store | None) -> None:
+        """Note that what ends from now on goes to ``store``, or to none."""
+        self._stores.append((store, time.time_ns()))
+
+    def has_taken(self, span: ReadableSpan, store: Store) -> bool:
+        """``span``, of this provider, went to ``store`` when it ended."""
+        ended = span.end_time or 0
+        held = next((kept for kept, since in reversed(self._stores) if since <= ended), None)
+        return held is not None and held.is_same(store)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         for part in self.parts:
@@ -67,7 +82,10 @@ class _Pipeline(SpanProcessor):
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """What is in force after ``configure()``. The first delivery is the one that ``flush()`` reports on."""
+    """What is in force after ``configure()``. The first delivery is the one that ``flush()`` reports on.
+
+    ``processor`` may be the program's own, and then is not among the parts of the pipeline.
+    """
 
     settings: Settings
     provider: TracerProvider
@@ -139,10 +157,14 @@ def shutdown(timeout: float = 5.0) -> FlushResult:
             return FlushResult()
         with guarded("shutdown"):
             capture.uninstrument()
-            running.processor.shutdown()
+            if running.processor in running.pipeline.parts:
+                running.processor.shutdown()
+            else:
+                running.processor.force_flush()
         deadline = time.monotonic() + timeout
         for delivery in running.deliveries:
             delivery.shutdown(max(0.0, deadline - time.monotonic()))
+        running.pipeline.deliver_to(None)
         running.pipeline.parts = ()
         if running.store is not None:
             with guarded("shutdown"):
@@ -156,19 +178,30 @@ at_exit(shutdown)
 def _assemble(wanted: Settings) -> _Running:
     provider = _provider(wanted)
     disabled = settings.sdk_disabled()
-    processor = SessionSpanProcessor(
-        step_idle_seconds=wanted.step_idle_seconds,
-        max_sessions=wanted.max_sessions,
-        tracer_provider=None if disabled else provider,
-    )
+    pipeline = _pipeline_of(provider)
+    known = _processor_of(provider)
+    processor = known or _processor(wanted, None if disabled else provider)
     store = None if disabled or wanted.store_dsn == "none" else open_store(wanted.store_dsn)
     deliveries = () if disabled else _deliveries(wanted, store)
-    pipeline = _pipeline_of(provider)
-    pipeline.parts = (processor, *deliveries)
+    pipeline.deliver_to(store)
+    pipeline.parts = (*(() if known else (processor,)), *deliveries)
     capture.instrument(provider, settings=wanted)
     if wanted.instrument_http:
         _instrument_http(provider)
     return _Running(wanted, provider, pipeline, processor, deliveries, store)
+
+
+def _processor(wanted: Settings, provider: TracerProvider | None) -> SessionSpanProcessor:
+    return SessionSpanProcessor(
+        step_idle_seconds=wanted.step_idle_seconds, max_sessions=wanted.max_sessions, tracer_provider=provider
+    )
+
+
+def _processor_of(provider: TracerProvider) -> SessionSpanProcessor | None:
+    """The one that ``provider`` has already: a second one would export each step span again."""
+    active = getattr(provider, "_active_span_processor", None)
+    parts = getattr(active, "_span_processors", ())
+    return next((part for part in parts if isinstance(part, SessionSpanProcessor)), None)
 
 
 def _provider(wanted: Settings) -> TracerProvider:
@@ -314,7 +347,8 @@ class ClickHouseSpanExporter(SpanExporter):
     """Writes spans, priced, to a ClickHouse store; for anyone's own tracer provider and span processor.
 
     ``store`` is a DSN; all other settings come from the environment. Spans go the same way as after
-    :func:`configure`, without its queue: to the spool, from there to the store, in few inserts.
+    :func:`configure`, without its queue: to the spool, from there to the store, in few inserts. Where
+    :func:`configure` has joined the tracer provider, with the same store, its delivery takes them, and this nothing.
     """
 
     def __init__(self, store: str | None = None) -> None:
@@ -343,6 +377,7 @@ class ClickHouseSpanExporter(SpanExporter):
         with guarded("export"):
             # In a row they gather on the way: an insert costs the store about the same whatever its length.
             in_a_row = time.monotonic() - self._exported_at < _IN_A_ROW_SECONDS
+            spans = [span for span in spans if not self._has_gone(span)]
             is_safe = self._delivery.deliver(spans, _EXPORT_SECONDS, self._room if in_a_row else 0)
             if self._local and not in_a_row:
                 self._delivery.arrive(_EXPORT_SECONDS)
@@ -350,6 +385,13 @@ class ClickHouseSpanExporter(SpanExporter):
             if is_safe:
                 return SpanExportResult.SUCCESS
         return SpanExportResult.FAILURE
+
+    def _has_gone(self, span: ReadableSpan) -> bool:
+        # What tells the spans of one provider from those of another is the resource, one object for all of them.
+        return any(
+            span.resource is provider.resource and pipeline.has_taken(span, self._store)
+            for provider, pipeline in tuple(_pipelines.items())
+        )
 
     def shutdown(self) -> None:
         """Send what is left; what the store does not take stays in the spool. Close the store."""
@@ -393,10 +435,22 @@ class SessionsDistro(BaseDistro):  # type: ignore[misc] # the base is untyped
 
 
 class SessionsConfigurator(_OTelSDKConfigurator):
-    """The SDK's own configuration, with our span processor in front and our capture on top."""
+    """The SDK's own configuration, where no other distribution brings one."""
 
-    def _configure(self, **given: Any) -> None:
+
+class SessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc] # the base is untyped
+    """Capture and sessions for ``opentelemetry-instrument``, whichever distribution has configured the SDK."""
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """None: what is not installed is not instrumented."""
+        return ()
+
+    def _instrument(self, **given: Any) -> None:
         wanted = settings.load()
-        processor = SessionSpanProcessor(step_idle_seconds=wanted.step_idle_seconds, max_sessions=wanted.max_sessions)
-        super()._configure(span_processors=[processor], **given)  # type: ignore[no-untyped-call]
-        capture.instrument(settings=wanted)
+        provider = given.get("tracer_provider") or trace.get_tracer_provider()
+        if isinstance(provider, TracerProvider) and _processor_of(provider) is None:
+            provider.add_span_processor(_processor(wanted, provider))
+        capture.instrument(given.get("tracer_provider"), settings=wanted)
+
+    def _uninstrument(self, **_: Any) -> None:
+        capture.uninstrument()

@@ -225,6 +225,86 @@ def test_works_without_code_through_opentelemetry_instrument(tmp_path: Path) -> 
     assert "[(3,)]" in out
 
 
+def test_another_distribution_may_configure_the_sdk(tmp_path: Path) -> None:
+    """As opentelemetry-distro does where it is installed: sessions are recorded, and the provider learns nothing of them."""
+    metadata = tmp_path / "other" / "other_distro-1.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other-distro\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(
+        "[opentelemetry_configurator]\nother = opentelemetry.sdk._configuration:_OTelSDKConfigurator\n"
+    )
+    launcher = str(Path(sys.executable).with_name("opentelemetry-instrument"))
+    store = f"chdb://{tmp_path / 'store'}"
+    out = program(
+        """
+        with otel_sessions.session("s1", path="/x"):
+            client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hello"}],
+                                           extra_headers={"OTel-Session-Property-Plan": "p"})
+        print(sorted({"otel-session-property-plan", "traceparent", "baggage"} & seen[0].keys()))
+        """,
+        launcher=(launcher,),
+        PYTHONPATH=str(tmp_path / "other"),
+        OTEL_PYTHON_CONFIGURATOR="other",
+        OTEL_TRACES_EXPORTER="clickhouse_sessions",
+        OTEL_METRICS_EXPORTER="none",
+        OTEL_SESSIONS_STORE=store,
+    )
+    assert "[]" in out
+    found, _, spans = spans_in(store).rpartition("] ")
+    assert found == "[('/', 1), ('/x', 1)"
+    assert len(set(spans.split())) == 1
+
+
+OWN = """
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        provider = TracerProvider()
+        provider.add_span_processor(otel_sessions.SessionSpanProcessor())
+        provider.add_span_processor(BatchSpanProcessor(otel_sessions.ClickHouseSpanExporter()))
+        trace.set_tracer_provider(provider)
+        otel_sessions.instrument()
+        with otel_sessions.session("s1", path="/x"): ask()
+"""
+
+
+@pytest.mark.parametrize("parts", ["own", "launcher"])
+def test_configure_beside_an_exporter_counts_once(tmp_path: Path, parts: str) -> None:
+    """A program that has put the parts together itself, or has them from the launcher, and calls configure() too."""
+    store = f"chdb://{tmp_path / 'store'}"
+    own = parts == "own"
+    before, after = (OWN, "otel_sessions.shutdown(30)") if own else ("", "")
+    program(
+        f"""
+        {before}
+        otel_sessions.configure()
+        with otel_sessions.session("s1", path="/x"): ask()
+        {after}
+        """,
+        launcher=() if own else (str(Path(sys.executable).with_name("opentelemetry-instrument")),),
+        OTEL_TRACES_EXPORTER="clickhouse_sessions",
+        OTEL_SESSIONS_STORE=store,
+    )
+    calls = 2 if own else 1
+    found, _, spans = spans_in(store).rpartition("] ")
+    assert found == f"[('/', {calls}), ('/x', {calls})"
+    assert len(set(spans.split())) == 1
+
+
+def spans_in(store: str) -> str:
+    """Steps and their calls in session s1; spans in all, and different ones."""
+    out = program(
+        """
+        import sys
+        from otel_sessions.store import open_store
+        with open_store(sys.argv[1]) as store:
+            print([(row.path, row.calls) for row in store.reader().steps("s1")], end=" ")
+            print(*store.reader().query("SELECT count(), uniqExact(SpanId) FROM otel_traces").rows[0])
+        """,
+        store,
+    )
+    return out.strip()
+
+
 def test_what_ended_is_stored_when_the_program_just_ends(tmp_path: Path) -> None:
     """Without shutdown(), after inserts have begun, nothing is lost at the end of the program."""
     store = f"chdb://{tmp_path / 'store'}"

@@ -406,6 +406,25 @@ def test_forward_hosts_receive_the_headers(host: str, provider: TracerProvider, 
     assert attributes(only(exporter))["gen_ai.conversation.id"] == "run-1"
 
 
+def test_forward_hosts_receive_trace_context_and_baggage(
+    provider: TracerProvider, exporter: InMemorySpanExporter
+) -> None:
+    """A proxy of one's own goes on where the call's span is, in its session."""
+    capture.uninstrument()
+    capture.instrument(provider, settings=Settings(forward_hosts=("gateway.internal",)))
+    seen: list[Any] = []
+    with client(httpx2, answering(httpx2, seen)) as http, session("run-1", path="/a"):
+        request = http.post(
+            "https://gateway.internal/v1/chat/completions", json=REQUEST, headers={"X-Mine": "1"}
+        ).request
+    span_context = only(exporter).context
+    assert span_context is not None
+    assert seen[0].headers["traceparent"] == f"00-{span_context.trace_id:032x}-{span_context.span_id:016x}-01"
+    assert "session.id=run-1" in seen[0].headers["baggage"]
+    assert seen[0].headers["x-mine"] == "1"
+    assert "traceparent" not in request.headers
+
+
 def test_include_usage_is_added_only_where_it_was_asked_for(
     provider: TracerProvider, exporter: InMemorySpanExporter
 ) -> None:

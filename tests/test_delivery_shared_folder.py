@@ -118,6 +118,23 @@ def test_a_second_process_that_ends_at_once_loses_nothing(dsn: str) -> None:
     assert stored.split() == named("holder", 3) + named("second", 5)
 
 
+def test_a_folder_that_is_free_again_gets_what_was_made_meanwhile(dsn: str) -> None:
+    """Whoever held it could not send it. The process that made it does, also when it ends just then."""
+    holding = "from otel_sessions.store import open_store; store = open_store(dsn); print(store.server_version(), flush=True); sys.stdin.readline()"
+    making = "start(); make('second', 5); otel_sessions.flush(1); told(otel_sessions.flush(0)); sys.stdin.readline(); told(otel_sessions.shutdown(60))"
+    with process(holding, dsn) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline()
+        with process(making, dsn) as maker:
+            assert maker.stdout is not None
+            assert maker.stdout.readline() == "0 6 0 0\n"
+            holder.communicate("\n", timeout=90)
+            output, errors = maker.communicate("\n", timeout=90)
+    assert output == "6 0 0 0\n", errors
+    stored, _ = run("print(*names())", dsn)
+    assert stored.split() == named("second", 5)
+
+
 def test_pushing_into_a_held_folder_says_who_holds_it(dsn: str) -> None:
     """The command sends nothing, exits 1 and names the process; what waits stays, and is sent when the folder is free."""
     spool = Spool(spool_of(settings.load({"store": dsn})) or pytest.fail("no spool"))

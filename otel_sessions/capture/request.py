@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
-from opentelemetry import context, trace
+from opentelemetry import context, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, propagation
 from opentelemetry.util.types import AttributeValue
@@ -85,8 +85,10 @@ def begin(wire: Wire, target: Target | Elsewhere, request: Any, asked: Instrumen
         session = ambient if given is None else given.over(ambient)
         entered = session is ambient and (session is None or session.received_path is None)
         started = _start(target, call, session, current if entered else _place(session, ambient, current), asked)
+        if target.forward:
+            outgoing = _propagated(wire, outgoing, current if started is None else started[1])
         if started is None:
-            return outgoing, context.attach(current if target.forward else _without_http(current)), None
+            return outgoing, context.attach(_without_http(current)), None
         exchange, inside = started
         if type(current.get(_SPAN)) not in _NO_CALLS:
             supersede(trace.get_current_span(current), inside, session)
@@ -96,6 +98,15 @@ def begin(wire: Wire, target: Target | Elsewhere, request: Any, asked: Instrumen
     except Exception:  # noqa: BLE001 - telemetry must not break its host
         caught("capture.start")
         return _unrecorded(wire, target, request)
+
+
+def _propagated(wire: Wire, request: Any, ctx: Context) -> Any:
+    """``request`` with trace context and baggage of ``ctx`` in its headers, for a host that is listed to receive them."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier, ctx)
+    given = {name.lower().encode(): value.encode("utf-8", "replace") for name, value in carrier.items()}
+    others = [header for header in request.headers.raw if header[0].lower() not in given]
+    return wire.clone(request, [*others, *given.items()], None) if given else request
 
 
 def _unrecorded(wire: Wire, target: Target | Elsewhere, request: Any) -> Sent:

@@ -168,6 +168,8 @@ class Delivery(SpanProcessor):
         if self._closed:
             return
         deadline = time.monotonic() + timeout
+        if self._parts.outbox.take_back():
+            self._parts.ledger.failing = False  # whoever held the store may be gone: ask once more
         self._hurry(self._is_safe, timeout, finish=True)
         self._closed = True
         parts = self._parts

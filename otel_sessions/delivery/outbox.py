@@ -24,7 +24,7 @@ DAMAGED = "spool_damaged"
 _UPKEEP_SECONDS = 5.0
 _REST_SECONDS = 2.0
 # What is left to other processes is not taken back for so long.
-_ASIDE_SECONDS = 30.0
+_ASIDE_SECONDS = 5.0
 
 _Result = TypeVar("_Result")
 
@@ -117,6 +117,11 @@ class Outbox:
         self._elsewhere = True
         self._aside_until = time.monotonic() + _ASIDE_SECONDS
         return self._did(lambda spool: spool.hand_over(untried, reason))
+
+    def take_back(self) -> bool:
+        """Have the next look take back what was left to other processes and still waits; False if nothing was left."""
+        self._aside_until = self._upkeep_at = 0.0
+        return self._elsewhere
 
     def follow(self) -> None:
         """Enter what other processes have made of the batches that were left to them."""

@@ -188,6 +188,10 @@ class Store:
         """
         return rebuild(self._connection, self._settling, report or (lambda _: None), force=force)
 
+    def is_same(self, other: Store) -> bool:
+        """Both are the same database, reached in the same way."""
+        return self._target == other._target
+
     @property
     def in_memory(self) -> bool:
         """The database ends with this process."""

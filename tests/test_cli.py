@@ -305,6 +305,42 @@ def test_sql_json_has_the_nanoseconds(dsn: str) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("query", "form"),
+    [
+        ("SELECT started_at, ended_at FROM sessions", ["--json"]),
+        ("SELECT first_started_at, last_started_at FROM session_names", ["--csv"]),
+        ("SELECT first_seen, last_seen FROM unpriced_models", []),
+    ],
+)
+def test_sql_writes_the_times_of_views_as_times(dsn: str, query: str, form: list[str]) -> None:
+    """What a view passes on from a rollup is ISO 8601 in UTC too, and no number."""
+    result = invoke("--store", dsn, "sql", query, *form)
+    assert re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", result.stdout)
+    assert not re.search(r"\d{10}", result.stdout)
+
+
+def test_sql_has_the_nanoseconds_of_aggregates(dsn: str) -> None:
+    """All nine digits inside SimpleAggregateFunction and Nested; dates and seconds there are as elsewhere."""
+    at = "toDateTime64('2026-11-22 14:50:23.123456789', 9, 'UTC')"
+    query = (
+        f"SELECT CAST([{at}], 'SimpleAggregateFunction(groupArrayArray, Array(DateTime64(9)))') AS array, "
+        f"CAST(({at}, 'x'), 'SimpleAggregateFunction(max, Tuple(DateTime64(9), String))') AS tuple, "
+        f"CAST([({at}, 1)], 'Nested(at DateTime64(9), n UInt8)') AS nested, "
+        f"CAST({at}, 'SimpleAggregateFunction(min, Date)') AS day, "
+        f"CAST({at}, 'SimpleAggregateFunction(min, DateTime(\\'UTC\\'))') AS second"
+    )
+    [row] = rows("--store", dsn, "sql", query)
+    text = "2026-11-22T14:50:23.123456789Z"
+    assert row == {
+        "array": [text],
+        "tuple": [text, "x"],
+        "nested": [{"at": text, "n": 1}],
+        "day": "2026-11-22",
+        "second": "2026-11-22T14:50:23Z",
+    }
+
+
 def test_sql_csv_is_csv(dsn: str) -> None:
     """``sql --csv`` has a header, quotes where needed, and empty fields for NULL."""
     result = invoke("--store", dsn, "sql", "--csv", "SELECT 'a,\"b' AS x, NULL AS y")

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from clickhouse_connect.datatypes.base import ClickHouseType
-from clickhouse_connect.datatypes.container import Array, Map, Tuple
+from clickhouse_connect.datatypes.container import Array, Map, Nested, Tuple
+from clickhouse_connect.datatypes.special import SimpleAggregateFunction
 from clickhouse_connect.datatypes.temporal import DateTime64
 
 TICKS = {"DateTime64": "int"}
@@ -19,8 +20,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def exact(kind: ClickHouseType) -> Callable[[Any], Any]:
     """Makes a value of that type, read as ticks, a datetime in UTC, or ISO 8601 text where it has nanoseconds.
 
-    Arrays, maps and tuples too, at any depth.
+    Arrays, maps and tuples too, at any depth. Inside Variant, Dynamic and JSON they stay ticks: a value there does not say
+    its type.
     """
+    if isinstance(kind, SimpleAggregateFunction | Nested):
+        return exact(kind.tuple_array if isinstance(kind, Nested) else kind.element_type)
     if isinstance(kind, DateTime64):
         return lambda ticks: None if ticks is None else _instant(ticks * kind.nano_divisor)
     if isinstance(kind, Array):
@@ -36,6 +40,8 @@ def exact(kind: ClickHouseType) -> Callable[[Any], Any]:
 
 def _exact_tuple(items: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     def convert(values: Any) -> Any:
+        if values is None:
+            return None
         if isinstance(values, dict):
             return {name: item(value) for item, (name, value) in zip(items, values.items(), strict=True)}
         return tuple(item(value) for item, value in zip(items, values, strict=True))

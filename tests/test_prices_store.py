@@ -247,6 +247,21 @@ def test_history_is_priced_when_prices_come(history: Store) -> None:
     }
 
 
+def test_prices_that_come_leave_refused_calls_as_they_are(store: Store) -> None:
+    """A step of refused calls costs 0 before and after; one with a call that had no price costs what that one does."""
+    refused: dict[str, Any] = {"input_tokens": None, "output_tokens": None, "more": {"http.response.status_code": 429}}
+    store.insert([call(1, path="/a", **refused), call(2, path="/b", **refused), call(3, path="/b")], "batch")
+    query = "SELECT path, cost_usd, own_cost_usd, cost_p50_usd FROM path_templates ORDER BY path"
+    unknown = [("/", None, 0, None), ("/a", 0, 0, 0), ("/b", None, None, None)]
+    assert store.reader().query(query).rows == unknown
+    store.add_prices(rows_for("openai", "gpt-4o-2024-08-06"), book_version())
+    store.reprice(Again())
+    cost, median = GPT_4O, float(GPT_4O)
+    assert store.reader().query(query).rows == [("/", cost, 0, median), ("/a", 0, 0, 0), ("/b", cost, cost, median)]
+    names_row = store.reader().query("SELECT cost_usd, cost_p50_usd, cost_max_usd FROM session_names").rows
+    assert names_row == [(cost, median, cost)]
+
+
 def test_a_repricing_that_is_repeated_changes_nothing(history: Store) -> None:
     """The second run finds nothing to do; taking the price away again brings the old sums back."""
     history.replace_prices([user_row()], 1)

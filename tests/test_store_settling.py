@@ -95,6 +95,43 @@ def test_a_refused_call_that_two_describe_beside_each_other_counts_once(store: S
     assert rows(store, "SELECT span_id, reason FROM suppressed_spans") == [("0000000000000001", "same usage")]
 
 
+REFUSED: dict[str, Any] = {
+    "input_tokens": None,
+    "output_tokens": None,
+    "status": Status(StatusCode.ERROR),
+    "more": {"http.response.status_code": 401},
+}
+
+
+def own_costs(store: Store) -> dict[str, Any]:
+    """Cost and own cost by path, of which two views say the same."""
+    found = [
+        {path: known for path, *known in rows(store, f"SELECT path, cost_usd, own_cost_usd FROM {view}")}
+        for view in ("session_steps", "path_templates")
+    ]
+    assert found[0] == found[1]
+    return found[0]
+
+
+def test_a_refused_call_that_is_left_out_makes_no_cost_known(store: Store) -> None:
+    """Once by two instrumentations, the cost is 0; beside a call without a price it is not known."""
+    insert(store, other(1, "traceloop", seconds=3, **REFUSED), other(2, "genai", start=0.1, seconds=2, **REFUSED))
+    assert own_costs(store) == {"/": [0, 0]}
+    insert(store, call(3, start=9))
+    assert own_costs(store) == {"/": [None, None]}
+    assert rows(store, "SELECT cost_usd, cost_status, calls FROM sessions") == [(None, "unknown", 2)]
+
+
+def test_a_refused_call_takes_its_cost_along(store: Store) -> None:
+    """Moved to the path of a step that arrives later, it costs 0 there; what stays at the root is unknown as before."""
+    alone = other(3, session="", path="", parent=2, start=2, **REFUSED)
+    insert(store, LATE_PARENT[0][0], call(4, start=8), alone)
+    assert own_costs(store) == {"/": [None, None]}
+    insert(store, *LATE_PARENT[1])
+    assert own_costs(store) == {"/": [None, None], "/triage": [0, 0]}
+    assert rows(store, "SELECT cost_p50_usd FROM path_templates ORDER BY path") == [(None,), (0,)]
+
+
 def test_of_two_that_differ_in_output_the_one_with_more_details_counts(store: Store) -> None:
     """Some leave reasoning out of the output."""
     details = {"gen_ai.usage.reasoning.output_tokens": 4}

@@ -144,6 +144,67 @@ def test_an_unknown_cost_is_never_a_silent_zero(
     assert (root.cost_status, root.cost_usd, root.unpriced_calls) == (status, total, costs.count(None))
 
 
+REFUSED: dict[str, Any] = {
+    "input_tokens": None, "output_tokens": None, "more": {"error.type": "401", "http.response.status_code": 401}
+}  # fmt: skip
+UNPRICED: dict[str, Any] = {"more": {"gen_ai.response.model": "m", "gen_ai.request.model": "m"}}
+
+
+def costs(store: Store) -> dict[str, list[tuple[Any, ...]]]:
+    """What each view says that the session and the step /a cost."""
+    both = "WHERE path IN ('/', '/a') ORDER BY path"
+    return {
+        "sessions": rows(store, "SELECT cost_usd FROM sessions"),
+        "session_steps": rows(store, f"SELECT cost_usd, own_cost_usd FROM session_steps {both}"),
+        "session_names": rows(store, "SELECT cost_usd, cost_p50_usd, cost_p95_usd, cost_max_usd FROM session_names"),
+        "path_templates": rows(
+            store, f"SELECT cost_usd, own_cost_usd, cost_p50_usd, cost_p95_usd FROM path_templates {both}"
+        ),
+        "order": [(row.cost_usd,) for row in store.reader().sessions(order_by="cost_usd")],
+    }
+
+
+@pytest.mark.parametrize(
+    ("calls", "cost"),
+    [
+        ([REFUSED], Decimal(0)),
+        ([REFUSED, {"cost": 2}], Decimal(2)),
+        ([REFUSED, UNPRICED], None),
+        ([REFUSED, UNPRICED, {"cost": 2}], Decimal(2)),
+        ([UNPRICED, {"cost": 0}], Decimal(0)),
+    ],
+)
+def test_what_is_not_billed_costs_nothing_in_every_view(
+    store: Store, calls: list[dict[str, Any]], cost: Decimal | None
+) -> None:
+    """A refused call is known to cost 0, alone or beside others; it makes no unknown cost a known one."""
+    store.insert([call(number, path="/a", **each) for number, each in enumerate(calls, 1)], "batch")
+    none = Decimal(0)  # no call at the root itself
+    assert costs(store) == {
+        "sessions": [(cost,)],
+        "session_steps": [(cost, none), (cost, cost)],
+        "session_names": [(cost, cost, cost, cost)],
+        "path_templates": [(cost, none, cost, cost), (cost, cost, cost, cost)],
+        "order": [(cost,)],
+    }
+
+
+def test_sessions_that_were_refused_are_in_the_percentiles(store: Store) -> None:
+    """Of three sessions that cost 0, 0 and 3 the median is 0; by cost, sessions of 0 come before unknown ones."""
+    store.insert(
+        [
+            call(1, "a", **UNPRICED),
+            call(2, "b", "/a", **REFUSED),
+            call(3, "c", "/a", **REFUSED),
+            call(4, "d", "/a", cost=3),
+        ],
+        "batch",
+    )
+    assert rows(store, "SELECT cost_usd, cost_p50_usd, cost_max_usd FROM session_names") == [(3, 0, 3)]
+    assert rows(store, "SELECT cost_usd, cost_p50_usd FROM path_templates WHERE path = '/a'") == [(3, 0)]
+    assert [row.session_id for row in store.reader().sessions(order_by="cost_usd")] == ["d", "b", "c", "a"]
+
+
 def test_steps_and_tools_are_no_calls_whatever_usage_they_repeat(store: Store) -> None:
     """Agents, tools and step spans may carry their children's tokens; only the model call counts."""
     usage = {"session.id": "s1", "gen_ai.usage.input_tokens": 7, "gen_ai.usage.cost": 9.0}

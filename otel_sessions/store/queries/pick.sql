@@ -10,7 +10,7 @@ FROM
         r.calls AS calls,
         r.errors AS errors,
         r.input_tokens + r.output_tokens AS total_tokens,
-        if(r.costed_calls > 0 OR r.calls = 0, r.cost_usd, NULL) AS cost_usd
+        if(r.costed_calls > 0 OR r.unbilled_calls = r.calls, r.cost_usd, NULL) AS cost_usd
     FROM session_rollup AS r FINAL
     WHERE r.started_at >= {since:DateTime64(9, 'UTC')}
         AND r.started_at < {until:DateTime64(9, 'UTC')}

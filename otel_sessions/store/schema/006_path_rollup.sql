@@ -1,5 +1,7 @@
 -- One row per session name, path and session (after merging): what each kind of step took in each session that has it.
 -- A span counts at its own path (own_) and at every path above it. Latencies are kept one by one, at most 8,192 per row.
+-- costed_calls are two numbers, because every column costs time in inserts and reads: a call with a cost counts as 2^32,
+-- one that is not billed as 1.
 -- Read by the 100,000 rows, hence LZ4, and session_key instead of the id's text. Ordered by the time in the id before
 -- the name (18.6 hours of a UUIDv7, nothing of any other id): so parts seldom overlap, and FINAL has little to merge.
 -- What has no name lies apart, because every reader looks for it (see docs/decisions/002).
@@ -65,7 +67,7 @@ FROM
         sum(t.counted_input_tokens) AS input,
         sum(t.counted_output_tokens) AS output,
         sum(t.counted_cost_usd) AS cost,
-        sum(t.costed_calls) AS costed,
+        sum(t.costed_calls * 4294967296 + t.unbilled_calls) AS costed,
         sum(t.unpriced_calls) AS unpriced,
         groupArrayIf(8192)(toFloat32(t.duration_ns / 1e9), t.is_billable) AS latency
     FROM typed_spans AS t

@@ -23,6 +23,7 @@ COMMENT 'One row per session name and path, over all sessions of that name.'
 AS
 -- Spans without a name (the row of their session at / says so) count under the name that others gave to the session
 -- last: such sessions may have rows under two names and are summed by hand, all others by FINAL.
+-- A cost is known if a call has one (2^32 in costed_calls) or if none is billed (as many as calls), as in sessions.
 SELECT
     t.session_name AS session_name,
     t.path AS path,
@@ -32,9 +33,9 @@ SELECT
     sum(t.input_tokens) AS input_tokens,
     sum(t.output_tokens) AS output_tokens,
     sum(t.own_calls) AS own_calls,
-    if(sum(t.own_costed_calls) > 0 OR own_calls = 0, sum(t.own_cost_usd), NULL) AS own_cost_usd,
-    if(sum(t.costed_calls) > 0 OR calls = 0, sum(t.cost_usd), NULL) AS cost_usd,
-    ifNotFinite((quantilesExactInclusiveIf(0.5, 0.95)(toFloat64(t.cost_usd), t.costed_calls > 0 OR t.calls = 0) AS costs)[1], NULL) AS cost_p50_usd,
+    if((sum(t.own_costed_calls) AS own_costed) >= 4294967296 OR own_costed = own_calls, sum(t.own_cost_usd), NULL) AS own_cost_usd,
+    if((sum(t.costed_calls) AS costed) >= 4294967296 OR costed = calls, sum(t.cost_usd), NULL) AS cost_usd,
+    ifNotFinite((quantilesExactInclusiveIf(0.5, 0.95)(toFloat64(t.cost_usd), t.costed_calls >= 4294967296 OR t.costed_calls = t.calls) AS costs)[1], NULL) AS cost_p50_usd,
     ifNotFinite(costs[2], NULL) AS cost_p95_usd,
     sum(t.unpriced_calls) AS unpriced_calls,
     sum(t.llm_ns) / 1e9 AS llm_seconds,

@@ -413,6 +413,20 @@ def test_a_store_that_was_never_made_is_not_made_by_reading(tmp_path: Path) -> N
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.parametrize("command", [("list",), ("sql", "SELECT 1"), ("migrate", "--dry-run"), ("doctor",)])
+@pytest.mark.parametrize("content", [[], ["notes.txt", "tmp"]])
+def test_a_folder_that_is_no_store_is_left_alone(tmp_path: Path, content: list[str], command: tuple[str, ...]) -> None:
+    """Reading a folder without a store in it says so, as for one that does not exist, and makes no file in it."""
+    for name in content:
+        (tmp_path / name).touch()
+    result = invoke("--store", f"chdb://{tmp_path}", *command)
+    if command == ("doctor",):
+        assert "does not exist yet" in result.stdout
+    else:
+        assert (result.exit_code, result.stderr.startswith(f"error: there is no store in {tmp_path} yet.")) == (1, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == content
+
+
 def test_the_environment_names_the_store(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """OTEL_SESSIONS_STORE is used where --store is not given, and --store of a command wins over that of the program."""
     monkeypatch.setenv("OTEL_SESSIONS_STORE", dsn)

@@ -60,9 +60,20 @@ class Run:
 
 
 def missing_folder(dsn: str) -> Path | None:
-    """The folder of a local store that was not made yet. Reading must not make it."""
+    """The folder of a local store that was not made yet, be there another folder or none. Reading must not make it."""
     folder = Path(unquote(urlsplit(dsn).path))
-    return folder if dsn.startswith("chdb:///") and not folder.exists() else None
+    return folder if dsn.startswith("chdb:///") and not _holds_store(folder) else None
+
+
+def _holds_store(folder: Path) -> bool:
+    """The engine was there: it keeps ``metadata``, ``status`` while open, and nothing but ``tmp`` without a database."""
+    try:
+        names = {entry.name for entry in folder.iterdir()}
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # the engine says what is wrong with it
+    return not names.isdisjoint({"metadata", "status"}) or names == {"tmp"}
 
 
 class Program(click.Group):

@@ -175,6 +175,17 @@ def test_partial_and_unknown_costs_are_marked(dsn: str) -> None:
     assert "≥$1.5000 (calls without a price: 1)" in invoke("--store", dsn, "show", OLD).stdout
 
 
+def test_refused_calls_are_not_among_those_that_make_a_cost_a_lower_bound(tmp_path: Path) -> None:
+    """Of three calls without usage two were refused: one may have cost something."""
+    where = f"chdb://{tmp_path / 'store'}"
+    unknown = {**UNKNOWN, names.INPUT_TOKENS: None, names.OUTPUT_TOKENS: None}
+    refused = {**unknown, names.ERROR_TYPE: "401", "http.response.status_code": 401}
+    with open_store(where) as store:
+        store.migrate()
+        store.insert([call("s", "/", at, **more) for at, more in enumerate([{}, unknown, refused, refused])], "batch")
+    assert "≥$0.2500 (calls without usage: 1)\n" in invoke("--store", where, "show", "s").stdout
+
+
 def test_show_draws_the_tree(dsn: str) -> None:
     """Steps with their numbers, inclusive and own, calls as leaves, intermediate paths, ``%2F`` as a slash."""
     shown = invoke("--store", dsn, "show", TRIAGE, columns=150).stdout

@@ -159,8 +159,8 @@ def test_the_unpriced_have_a_column_only_where_there_are_some() -> None:
     assert "UNPRICED" in listing([SESSION, replace(SESSION, unpriced_calls=2)], NOW, 500)[0].plain
 
 
-def facts(**more: Any) -> dict[str, str]:
-    return {label: value.plain for label, value in head(replace(SESSION, **more), NOW)}
+def facts(unbilled: int = 0, **more: Any) -> dict[str, str]:
+    return {label: value.plain for label, value in head(replace(SESSION, **more), unbilled, NOW)}
 
 
 def test_the_head_tells_the_session_in_words() -> None:
@@ -196,7 +196,7 @@ def test_the_head_says_why_a_cost_is_not_complete() -> None:
 
 def test_refused_calls_do_not_make_a_cost_look_incomplete() -> None:
     """A complete cost has no remark, even where a refused call had no usage."""
-    assert facts(no_usage_calls=1)["cost"] == "$0.050000"
+    assert facts(1, no_usage_calls=1)["cost"] == "$0.050000"
 
 
 def test_steps_and_calls_stand_in_the_order_of_their_start() -> None:

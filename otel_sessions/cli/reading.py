@@ -133,7 +133,8 @@ def show_session(run: Run, reader: Reader, session_id: str, *, with_calls: bool 
         steps = reader.steps(session.session_id)
         wanted = session.calls <= _FEW_CALLS if with_calls is None else with_calls
         calls = reader.calls(session.session_id) if wanted else []
-    for label, value in head(session, datetime.now(UTC)):
+        unbilled = reader.unbilled_calls(session.session_id) if session.no_usage_calls else 0
+    for label, value in head(session, unbilled, datetime.now(UTC)):
         run.output.entry(Text(f"{label:<9}", "dim"), value)
     run.output.lines(["", *tree(session, steps, calls, run.output.width)])
     if with_calls is None and not wanted:

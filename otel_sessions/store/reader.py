@@ -91,6 +91,12 @@ class Reader:
         """The session's LLM calls by start; none for an unknown id."""
         return self._rows(CallRow, "calls", {"session_id": session_id})
 
+    def unbilled_calls(self, session_id: str) -> int:
+        """How many of the session's calls are not billed (refused, never arrived, moderations); 0 for an unknown id."""
+        self._settling.before_reading()
+        found = self._connection.query(_sql("unbilled_calls"), {"session_id": session_id}).result_rows
+        return int(found[0][0]) if found else 0
+
     def prices(self, name: str = "") -> list[PriceRow]:
         """The price book's rows whose ``provider/model`` contains ``name``, by name and condition."""
         result = self._connection.query(_sql("prices"), {"name": name})

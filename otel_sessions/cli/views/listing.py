@@ -56,8 +56,8 @@ def listing(rows: Sequence[SessionRow], now: datetime, width: int) -> list[Text]
     return table(columns, width)
 
 
-def head(row: SessionRow, now: datetime) -> list[tuple[str, Text]]:
-    """One session in a few lines, each with a label: what it was, and its totals."""
+def head(row: SessionRow, unbilled: int, now: datetime) -> list[tuple[str, Text]]:
+    """One session, ``unbilled`` of its calls not billed, in a few lines with labels: what it was, and its totals."""
     facts = [
         ("name", plain(row.session_name, "bold")),
         ("session", plain(row.session_id, "cyan")),
@@ -66,7 +66,7 @@ def head(row: SessionRow, now: datetime) -> list[tuple[str, Text]]:
         ("time", Text(_times(row))),
         ("calls", _calls(row)),
         ("tokens", Text(_tokens(row))),
-        ("cost", _cost(row)),
+        ("cost", _cost(row, unbilled)),
         ("models", plain(", ".join(row.models))),
     ]
     return [(label, value) for label, value in facts if value.plain != text.NOTHING]
@@ -92,9 +92,9 @@ def _tokens(row: SessionRow) -> str:
     return f"{text.count(row.input_tokens)} in{cached}, {text.count(row.output_tokens)} out{reasoning}"
 
 
-def _cost(row: SessionRow) -> Text:
+def _cost(row: SessionRow, unbilled: int) -> Text:
     cost = session_cost(row, text.places(row.cost_usd))
-    gaps = [(row.unpriced_calls, "without a price"), (row.no_usage_calls, "without usage")]
+    gaps = [(row.unpriced_calls, "without a price"), (row.no_usage_calls - unbilled, "without usage")]
     if row.cost_status != "complete" and any(number for number, _ in gaps):
         cost.append(f" (calls {', '.join(f'{what}: {text.count(number)}' for number, what in gaps if number)})")
     return cost

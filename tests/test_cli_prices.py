@@ -103,6 +103,16 @@ def test_mistakes_in_the_file_are_named_and_nothing_is_imported(store: Store, tm
     assert document("list") == []
 
 
+def test_a_file_in_another_encoding_is_a_bad_file(store: Store, tmp_path: Path) -> None:
+    """It is named, with what to do about it; exit code 2, as for other mistakes in a file."""
+    file = tmp_path / "own.csv"
+    file.write_bytes("provider,model,input\nopenai,modèle,1\n".encode("latin-1"))
+    assert run("import", str(file), code=2).stderr == (
+        "error: own.csv: line 2: this is not UTF-8 text; save the file as UTF-8\n"
+    )
+    assert document("list") == []
+
+
 def test_what_it_would_cost_elsewhere(store: Store) -> None:
     """Sums for each model and for all, unknown where nothing is known, and nothing is written."""
     rows = document("reprice", "--as", "anthropic/claude-opus-4-1")

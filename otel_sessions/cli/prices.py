@@ -109,7 +109,11 @@ def import_file(ctx: click.Context, *, file: Path, dry_run: bool) -> None:
         for mistake in error.mistakes:
             run.output.error(f"{error.name}: {mistake}")
         ctx.exit(2)
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        run.output.error(f"{file.name}: line {line}: this is not UTF-8 text; save the file as UTF-8")
+        ctx.exit(2)
+    except OSError as error:
         raise OtelSessionsError(f"{file.name} cannot be read: {error}") from error
     models = len({(row.provider, row.model) for row in rows})
     if not dry_run:

@@ -86,6 +86,20 @@ def test_no_http_client_is_a_failure(installed: dict[str, str | None]) -> None:
     assert found("none")["http clients"].state == "fail"
 
 
+def test_google_genai_beside_aiohttp_is_a_warning(installed: dict[str, str | None]) -> None:
+    """Its async calls would make no span, silently; the way out names the library that it is built on."""
+    installed.update({"google-genai": "3.4.0", "aiohttp": None})
+    assert "google-genai" not in found("none")
+    installed["aiohttp"] = "3.14.5"
+    warned = found("none")["google-genai"]
+    assert (warned.state, "aiohttp" in warned.found) == ("warn", True)
+    assert '"transport": httpx2.AsyncHTTPTransport()' in warned.fix
+    installed["google-genai"] = "2.34.0"
+    assert '"transport": httpx.AsyncHTTPTransport()' in found("none")["google-genai"].fix
+    installed["google-genai"] = None
+    assert "google-genai" not in found("none")
+
+
 def test_other_tracing_is_named(installed: dict[str, str | None]) -> None:
     """Other instrumentations are no fault, and their presence explains spans that are not counted."""
     installed.update(dict.fromkeys(doctor._PEERS))

@@ -69,6 +69,11 @@ def _installation() -> Iterator[Check]:
     missing = Check("http clients", "fail", "neither httpx nor httpx2 is installed", "pip install httpx2")
     yield Check("http clients", "ok", clients) if clients else missing
     yield Check("provider SDKs", "ok", _listed(_SDKS) or "none; any client on httpx or httpx2 is traced")
+    if (genai := _installed("google-genai")) and _installed("aiohttp"):
+        found = "google-genai's async client uses aiohttp where that is installed: its calls are not recorded"
+        module = "httpx" if genai.startswith(("1.", "2.")) else "httpx2"
+        fix = f'Client(http_options={{"async_client_args": {{"transport": {module}.AsyncHTTPTransport()}}}})'
+        yield Check("google-genai", "warn", found, fix)
 
 
 def _pipeline(environ: Mapping[str, str]) -> Iterator[Check]:

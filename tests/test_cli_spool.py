@@ -79,6 +79,60 @@ def test_the_status_says_what_waits_and_how_to_send_it(spool: Spool) -> None:
     assert "spool push" in shown.stderr
 
 
+def read(*arguments: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(program, arguments)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_readers_say_that_spans_wait(dsn: str, spool: Spool) -> None:
+    """The session that is not there yet: one line on stderr with the command, none once it has arrived, none in JSON."""
+    note = "3 spans for this store wait on disk, left by ended processes: otel-sessions spool push\n"
+    with open_store(dsn) as store:
+        store.migrate()
+    leave(spool)
+    assert read("list").stderr == f"no sessions yet; try: otel-sessions demo\n{note}"
+    missing = read("show", "s1", code=1).stderr
+    assert missing.startswith(f"{note}error: no session 's1'")
+    assert (read("list", "--json").output, note in read("show", "s1", "--json", code=1).output) == ("[]\n", False)
+    assert "! spool" in read("doctor").stdout
+    run("push")
+    (row,) = json.loads(read("list", "--json").stdout)
+    assert (read("list").stderr, read("show", row["session_id"]).stderr) == ("", "")
+    assert "wait on disk" not in read("doctor").stdout
+
+
+def test_spans_of_running_processes_need_no_command(dsn: str, spool: Spool) -> None:
+    """What a process that runs has put into the spool it will send; what another left beside it is told apart."""
+    with open_store(dsn) as store:
+        store.migrate()
+    spool.put(batch_of("own", 2, Store.encode([call(1), call(2)])))
+    own = "2 spans for this store wait on disk; running processes send them by themselves: otel-sessions spool status\n"
+    assert read("list").stderr.endswith(own)
+    assert "✓ spool" in read("doctor").stdout
+    place = spool_of(settings.load())
+    assert place is not None
+    leave(Spool(place))
+    both = "5 spans for this store wait on disk, 3 left by ended processes; running ones send the rest by themselves"
+    assert read("list").stderr.endswith(f"{both}: otel-sessions spool push\n")
+    spool.release()
+
+
+def test_a_spool_that_cannot_be_read_does_not_break_a_reader(dsn: str, tmp_path: Path) -> None:
+    """A folder in the place of the file: list answers as ever, doctor warns and goes on. No spool is made by looking."""
+    with open_store(dsn) as store:
+        store.migrate()
+    read("list")
+    assert not (tmp_path / "spool").exists()
+    place = spool_of(settings.load())
+    assert place is not None
+    place.path.mkdir(parents=True)
+    assert read("list").stderr == "no sessions yet; try: otel-sessions demo\n"
+    shown = read("doctor").stdout
+    assert "! spool" in shown
+    assert "cannot be read" in shown
+
+
 def test_push_sends_what_ended_processes_left(dsn: str, spool: Spool) -> None:
     """The spans are in the store afterwards, once, and the spool is empty; pushing again sends nothing."""
     leave(spool)

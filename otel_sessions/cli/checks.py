@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Literal
 
 from otel_sessions.base import settings
-from otel_sessions.base.errors import OtelSessionsError, SettingError
+from otel_sessions.base.errors import OtelSessionsError, SettingError, SpoolError
 from otel_sessions.cli.app import Run, missing_folder
+from otel_sessions.cli.spool import backlog
 from otel_sessions.cli.text import ago
 from otel_sessions.store import Store
 
@@ -46,7 +47,7 @@ def checks(run: Run, environ: Mapping[str, str] = os.environ) -> list[Check]:
         in_force = run.settings
     except SettingError as error:
         return [*found, Check("settings", "fail", str(error), f"Mend the setting {error.setting}.")]
-    return [*found, _settings(in_force), *_store(run, in_force.store_dsn)]
+    return [*found, _settings(in_force), *_store(run, in_force.store_dsn), *_spool(run)]
 
 
 def _installed(package: str) -> str | None:
@@ -142,6 +143,16 @@ def _sessions(run: Run, store: Store) -> Check:
     if not newest:
         return Check("sessions", "warn", "none yet", _how_to_fill(run))
     return Check("sessions", "ok", f"the newest started {ago(newest[0].started_at, datetime.now(UTC))}")
+
+
+def _spool(run: Run) -> Iterator[Check]:
+    try:
+        waiting = backlog(run)
+    except SpoolError as error:
+        yield Check("spool", "warn", f"cannot be read: {error}", run.again("spool status"))
+        return
+    if waiting:
+        yield Check("spool", "warn" if waiting.is_left else "ok", waiting.found, waiting.command)
 
 
 def _how_to_fill(run: Run) -> str:

@@ -13,6 +13,7 @@ from otel_sessions.base.errors import NotFoundError, OtelSessionsError
 from otel_sessions.cli import text
 from otel_sessions.cli.app import Run, json_option, program, store_option
 from otel_sessions.cli.document import records
+from otel_sessions.cli.spool import note_backlog
 from otel_sessions.cli.views.listing import head, listing
 from otel_sessions.cli.views.result import result, to_csv
 from otel_sessions.cli.views.tree import tree
@@ -81,6 +82,8 @@ def list_sessions(  # noqa: PLR0913 - one parameter per option
     else:
         filters = any(value is not None for value in (since, until, name, user))
         run.output.note("no sessions match" if filters else f"no sessions yet; try: {run.again('demo')}")
+    if not as_json:
+        note_backlog(run)
 
 
 @program.command()
@@ -100,7 +103,10 @@ def show(run: Run, *, session_id: str, calls: bool | None, as_json: bool) -> Non
             with run.output.working("reading the session"):
                 run.output.document(document(store.reader(), session_id))
             return
-        show_session(run, store.reader(), session_id, with_calls=calls)
+        try:
+            show_session(run, store.reader(), session_id, with_calls=calls)
+        finally:
+            note_backlog(run)
     if run.output.on_terminal:
         run.say_next("list", f'sql "{STEPS_QUERY}"')
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from logging import WARNING, LogRecord
 
@@ -11,13 +12,52 @@ import click
 from rich.text import Text
 
 from otel_sessions.assembly import StoreSender, spool_of
-from otel_sessions.base.errors import OtelSessionsError
+from otel_sessions.base.errors import OtelSessionsError, SpoolError
 from otel_sessions.base.guard import logger
 from otel_sessions.base.settings import masked
 from otel_sessions.cli import text
 from otel_sessions.cli.app import Run, json_option, program, store_option
 from otel_sessions.delivery import DeadBatch, Spool, SpoolPlace, SpoolStatus, push
 from otel_sessions.store import open_store
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Spans that the store does not have yet: whose they are, and the command to type. ``is_left``: it takes that to send them."""
+
+    found: str
+    command: str
+    is_left: bool
+
+
+def backlog(run: Run) -> Backlog | None:
+    """What waits in the spool of the store in force; None if nothing does. Creates nothing.
+
+    Raises :class:`SpoolError` if the spool cannot be read.
+    """
+    place = spool_of(run.settings)
+    try:
+        kept = _status(place) if place is not None else None
+    except OSError as error:
+        raise SpoolError(str(error)) from error
+    if kept is None or not kept.spans:
+        return None
+    waiting = f"{text.count(kept.spans)} spans for this store wait on disk"
+    if not kept.orphaned_spans:
+        return Backlog(
+            f"{waiting}; running processes send them by themselves", run.again("spool status"), is_left=False
+        )
+    if kept.orphaned_spans < kept.spans:
+        ended = f"{text.count(kept.orphaned_spans)} left by ended processes; running ones send the rest by themselves"
+        return Backlog(f"{waiting}, {ended}", run.again("spool push"), is_left=True)
+    return Backlog(f"{waiting}, left by ended processes", run.again("spool push"), is_left=True)
+
+
+def note_backlog(run: Run) -> None:
+    """One note if spans wait that the answer lacks. A spool that cannot be read is none of the reader's business."""
+    with suppress(SpoolError):
+        if waiting := backlog(run):
+            run.output.note(f"{waiting.found}: {waiting.command}")
 
 
 @program.group()

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry import context
-from opentelemetry.context import Context
-from opentelemetry.propagate import extract
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from recorded_spans import span
 
@@ -102,81 +94,6 @@ def test_a_batch_that_was_refused_leaves_a_gap(store: Store) -> None:
     delivery.flush(10)
     assert completeness(store) == [("s", 2, 1, 1, 0, True, False)]
     delivery.shutdown()
-
-
-def test_a_session_that_is_opened_again_is_complete_after_its_last_turn(store: Store) -> None:
-    """Chat turns: within a later turn nothing is promised; a flush of the program says that all is there."""
-    provider, delivery = recording(store)
-    tracer = provider.get_tracer("tests")
-    for _ in range(3):
-        with session("chat"):
-            tracer.start_span("turn").end()
-            delivery.flush(10)
-            assert not completeness(store)[0][-1]
-    provider.force_flush()
-    assert completeness(store) == [("chat", 5, 5, 0, 0, True, True)]
-    delivery.shutdown()
-
-
-def test_a_service_that_received_the_session_says_when_it_is_done(store: Store) -> None:
-    """By baggage, with a step of its own and without: complete after a flush, not before."""
-    provider, delivery = recording(store)
-    tracer = provider.get_tracer("tests")
-    for request in ("plain", "stepped"):
-        received = extract({"baggage": f"session.id={request},session.path=%2Fcall"}, context=Context())
-        token = context.attach(received)
-        with tracer.start_as_current_span("request"), step("work") if request == "stepped" else nullcontext():
-            tracer.start_span("chat").end()
-        context.detach(token)
-    delivery.flush(10)
-    assert completeness(store) == [("plain", 2, 2, 0, 0, False, False), ("stepped", 3, 3, 0, 0, False, False)]
-    provider.force_flush()
-    assert completeness(store) == [("plain", 3, 3, 0, 0, True, True), ("stepped", 4, 4, 0, 0, True, True)]
-    delivery.shutdown()
-
-
-def test_a_span_that_outlives_its_block_does_not_leave_the_session_open(store: Store) -> None:
-    """A stream that is read after the block: the step of / goes out with its end, which is before the span itself."""
-    provider, delivery = recording(store)
-    with session("s"):
-        stream = provider.get_tracer("tests").start_span("stream")
-    stream.end()
-    provider.force_flush()
-    assert completeness(store) == [("s", 3, 3, 0, 0, True, True)]
-    delivery.shutdown()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_workers_forked_inside_a_session_are_complete_when_they_end_cleanly(tmp_path: Path) -> None:
-    """Each worker has a row; one that was killed inside an operation is not called complete, whatever has arrived."""
-    dsn = f"chdb://{tmp_path / 'store'}"
-    subprocess.run([sys.executable, "-c", FORKING, dsn], check=True, timeout=120)
-    with open_store(dsn) as opened:
-        found = opened.reader().query("SELECT made, missing, is_complete FROM session_completeness ORDER BY ALL").rows
-    assert found == [(1, 0, False), (2, 0, True), (2, 0, True)]
-
-
-FORKING = """
-import multiprocessing, os, signal, sys
-import otel_sessions
-from opentelemetry import trace
-
-def work(killed):
-    trace.get_tracer("tests").start_span("work").end()
-    if killed:
-        with trace.get_tracer("tests").start_as_current_span("lost"):
-            assert not otel_sessions.flush(30).pending_memory
-            os.kill(os.getpid(), signal.SIGKILL)
-
-otel_sessions.configure(store=sys.argv[1])
-with otel_sessions.session("run"):
-    trace.get_tracer("tests").start_span("parent").end()
-    for killed in (False, True):
-        worker = multiprocessing.get_context("fork").Process(target=work, args=(killed,))
-        worker.start()
-        worker.join()
-otel_sessions.shutdown(30)
-"""
 
 
 def test_spans_that_came_twice_are_counted(store: Store) -> None:

@@ -103,9 +103,7 @@ class Rig:
 
     @property
     def steps(self) -> dict[str, Any]:
-        return {
-            str(span.attributes["session.path"]): span for span in self.spans if is_step(span) and not repeats(span)
-        }
+        return {str(span.attributes["session.path"]): span for span in self.spans if is_step(span)}
 
     def picture(self) -> list[tuple[Any, ...]]:
         return [facts(span) for span in self.spans]
@@ -113,14 +111,6 @@ class Rig:
 
 def is_step(span: ReadableSpan) -> bool:
     return bool((span.attributes or {}).get("otel_sessions.step"))
-
-
-def repeats(span: ReadableSpan) -> bool:
-    """The span stands for ``/`` without being its step span."""
-    attributes = span.attributes or {}
-    return is_step(span) and span.context.span_id != step_id(
-        str(attributes["session.id"]), str(attributes["session.path"])
-    )
 
 
 def label(context: trace.SpanContext | None, names: dict[int, str]) -> str | None:
@@ -217,7 +207,7 @@ def test_a_root_span_that_knows_its_session_joins_it(rig: Rig) -> None:
     child.end()
     span.end()
     rig.processor.shutdown()
-    assert [facts(span)[:5] for span in rig.spans if not repeats(span)] == [
+    assert [facts(span)[:5] for span in rig.spans] == [
         ("child", True, "2", "1", "/a/b"),
         ("work", True, "1", "step /a/b", "/a/b"),
     ]
@@ -370,26 +360,7 @@ def test_each_step_is_exported_once(rig: Rig) -> None:
     with session("run-1"), step("a"):
         rig.call()
     rig.provider.shutdown()
-    steps = [span.attributes["session.path"] for span in rig.spans if is_step(span) and not repeats(span)]
-    assert sorted(steps) == ["/", "/a", "/b"]
-
-
-def test_a_session_that_goes_on_repeats_its_step_once(rig: Rig) -> None:
-    """Blocks after the first yield one span more, at the flush: a child of / over the time that they took."""
-    for _ in range(3):
-        with session("run-1", name="chat"):
-            rig.call("turn")
-    assert [span.name for span in rig.spans] == ["turn", "chat", "turn", "turn"]
-    rig.processor.force_flush()
-    rig.processor.force_flush()
-    (again,) = [span for span in rig.spans if repeats(span)]
-    assert facts(again)[:2] == ("chat", True)
-    assert again.parent.span_id == step_id("run-1", "/")
-    assert again.end_time > rig.steps["/"].end_time
-    with session("run-1"):
-        pass
-    rig.provider.shutdown()
-    assert len([span for span in rig.spans if repeats(span)]) == 1
+    assert sorted(span.attributes["session.path"] for span in rig.spans if is_step(span)) == ["/", "/a", "/b"]
 
 
 def test_a_step_waits_for_its_open_spans(rig: Rig) -> None:

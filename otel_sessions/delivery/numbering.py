@@ -1,7 +1,7 @@
 """Numbers the spans of each session, so that the store can tell whether all that a process made have arrived.
 
-A span that is dropped takes a number too: the gap shows. The step span of ``/``, which a process exports, and later repeats,
-when it is done with a session, is the end marker; only step spans follow it until the process uses the session again.
+A span that is dropped takes a number too: the gap shows. The step span of ``/``, which a process exports when it is done
+with a session, is the end marker; only step spans follow it.
 """
 
 from __future__ import annotations

@@ -6,9 +6,6 @@ A span that starts in a session
 2. becomes a child of its path's step span if it has no parent;
 3. keeps a parent in another trace, and is linked with its step span in both directions.
 
-A process that uses a session again after it has exported the step of ``/``, or whose ``/`` another process exports, says
-that it is done with the session by a span that repeats this step, as a child of it, over the time that it has used it.
-
 stamp  attributes and parent of one span
 steps  which steps are in use, and when each is ready to be exported
 """
@@ -29,7 +26,6 @@ from weakref import ReferenceType, WeakMethod, WeakSet, ref
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
 
@@ -291,14 +287,12 @@ def _export(step: Step) -> None:
 def _step_span(step: Step, origin: Origin) -> ReadableSpan:
     session = step.session
     position = Session(session.id, session.name, step.path, session.user_id, session.properties, step.kind)
-    own = step_context(session.id, step.path)
+    context = step_context(session.id, step.path)
     above = lineage(step.path)[-2:-1]
-    parent = own if step.repeated else step_context(session.id, above[0]) if above else None
-    span_id = _ids.generate_span_id() if step.repeated else own.span_id
     return ReadableSpan(
         name=segment_name(step.path) if step.path != ROOT else session.name or "session",
-        context=SpanContext(own.trace_id, span_id, is_remote=False, trace_flags=_SAMPLED),
-        parent=parent,
+        context=SpanContext(context.trace_id, context.span_id, is_remote=False, trace_flags=_SAMPLED),
+        parent=step_context(session.id, above[0]) if above else None,
         resource=origin.resource,
         attributes={**position.attributes, names.STEP: True},
         links=step.links or (),
@@ -308,7 +302,6 @@ def _step_span(step: Step, origin: Origin) -> ReadableSpan:
     )
 
 
-_ids = RandomIdGenerator()
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 

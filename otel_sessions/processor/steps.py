@@ -3,10 +3,6 @@
 A step is in use while a block or a span at its path or below it is open. It becomes ready once: when the last block
 of its session has closed and it is not in use; when it was not used for a while; at a flush; at the end; or when
 memory is short. What was exported is remembered, within bounds, so that it is not exported again.
-
-The step of ``/`` is also how a process says that it is done with a session. Where a process cannot say so with this step
-itself, because the step is another process's or was exported before, a span that repeats it says so. A repetition does not
-become ready with a block, which would make one span more for every block, but only when idle, at a flush, at the end.
 """
 
 from __future__ import annotations
@@ -21,7 +17,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanContext
 
-from otel_sessions.base.paths import ROOT, lineage, step_span_id
+from otel_sessions.base.paths import lineage, step_span_id
 from otel_sessions.base.values import Session
 
 MAX_STEPS = 65_536
@@ -50,10 +46,7 @@ class SpanStart(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """One path of one session; times are Unix nanoseconds, ``touched`` is the ledger's clock in seconds.
-
-    ``repeated``: the step itself is not ours to export, or was exported; this is what the process did in it since.
-    """
+    """One path of one session; times are Unix nanoseconds, ``touched`` is the ledger's clock in seconds."""
 
     path: str
     session: Session
@@ -64,7 +57,6 @@ class Step:
     in_use: int = 0
     kind: str | None = None
     live: bool = True
-    repeated: bool = False
     links: BoundedList[Link] | None = None
 
     def used(self, nanoseconds: int, now: float) -> None:
@@ -135,8 +127,6 @@ class StepLedger:
         state = self._sessions.get(session_id)
         if state is not None and state.had_blocks and not state.blocks:
             self._close(session_id, state)
-        if steps and steps[0].path == ROOT and not steps[0].live:
-            self._repeat(steps[0], end, now)
 
     def block_opened(self, session: Session, time: int, now: float) -> None:
         """A ``with`` at ``session``'s path was entered."""
@@ -224,20 +214,10 @@ class StepLedger:
         return [step for step in found if step is not None and step.live]
 
     def _new_step(self, session: Session, path: str, time: int, origin: Origin | None) -> Step | None:
-        is_ours = session.received_path is None or path != ROOT
-        if is_ours and step_span_id(session.id, path) not in self._exported:
-            return self._add(Step(path, session, origin, start=time, end=time))
-        return self._add(Step(path, session, origin, start=time, end=time, repeated=True)) if path == ROOT else None
-
-    def _repeat(self, root: Step, time: int, now: float) -> None:
-        """``root`` was exported before a span in it ended."""
-        state = self._sessions.get(root.session.id)
-        known = None if state is None else state.steps.get(ROOT)
-        step = known or self._add(Step(ROOT, root.session, root.origin, start=time, end=time, repeated=True))
-        step.used(time, now)
-
-    def _add(self, step: Step) -> Step:
-        self._state(step.session.id).steps[step.path] = step
+        if step_span_id(session.id, path) in self._exported:
+            return None
+        step = Step(path, session, origin, start=time, end=time)
+        self._state(session.id).steps[path] = step
         self._idle[step] = None
         if len(self._idle) > MAX_STEPS:
             self._retire(next(iter(self._idle)))
@@ -251,14 +231,11 @@ class StepLedger:
                 self._idle.move_to_end(step)
 
     def _close(self, session_id: str, state: _Open) -> None:
-        """No block of the session is open any more: all that is not in use is ready, but for a repetition."""
-        own = [step for step in state.steps.values() if not step.repeated]
-        self._retire_all([step for step in own if step.in_use <= 0])
-        if any(step.live for step in own):
+        """No block of the session is open any more: all that is not in use is ready."""
+        self._retire_all([step for step in state.steps.values() if step.in_use <= 0])
+        if state.steps:
             self.closed.add(session_id)
         else:
-            self.closed.discard(session_id)
-        if not state.steps:
             self._sessions.pop(session_id, None)
 
     def _forget(self, session_id: str) -> None:
@@ -275,13 +252,10 @@ class StepLedger:
             if not state.steps and not state.blocks:
                 del self._sessions[step.session.id]
                 self.closed.discard(step.session.id)
-        if not step.repeated:  # without a span in it a repetition has nothing to say
-            step.origin = step.origin or self._origin
+        step.origin = step.origin or self._origin
         if step.origin is None:
             return
         self._ready.append(step)
-        if step.repeated:
-            return
         self._exported[_id(step)] = None
         if len(self._exported) > MAX_STEPS:
             self._exported.popitem(last=False)
@@ -292,9 +266,9 @@ def _id(step: Step) -> int:
 
 
 def _own_paths(session: Session) -> Iterable[str]:
-    """The lineage of ``session``'s path without the steps, ``/`` apart, of the process that it was received from."""
+    """The lineage of ``session``'s path without the steps of the process that it was received from."""
     paths = lineage(session.path)
     if session.received_path is None:
         return paths
     theirs = lineage(session.received_path)
-    return [path for path in paths if path == ROOT or path not in theirs]
+    return [path for path in paths if path not in theirs]

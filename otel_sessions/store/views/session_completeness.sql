@@ -8,8 +8,8 @@ CREATE OR REPLACE VIEW session_completeness /*on_cluster*/
     arrived UInt64 COMMENT 'different spans of these that are in the store',
     missing UInt64 COMMENT 'made - arrived',
     duplicates UInt64 COMMENT 'spans that are there more than once',
-    has_ended Bool COMMENT 'the process said that it was done with the session, and no span of it came afterwards, step spans apart',
-    is_complete Bool COMMENT 'has_ended and nothing is missing: all that the process made until it said so is here',
+    has_ended Bool COMMENT 'the process ended the session, and made no span in it afterwards, step spans apart',
+    is_complete Bool COMMENT 'has_ended and nothing is missing: all that the process made of the session is here',
     last_span_at DateTime64(9, 'UTC') COMMENT 'start of the last span that arrived'
 )
 COMMENT 'One row per session and process that used this package: how many spans it made, and how many arrived.'

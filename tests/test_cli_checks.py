@@ -110,7 +110,7 @@ def test_other_tracing_is_named(installed: dict[str, str | None]) -> None:
 
 
 def test_another_distro_is_a_warning_until_the_choice_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where ``opentelemetry-instrument`` might choose another distro, doctor says which variables decide."""
+    """Where ``opentelemetry-instrument`` might take another's defaults, doctor says which variables decide."""
     points = [EntryPoint(name, "m:c", "opentelemetry_distro") for name in ("distro", "otel_sessions")]
     monkeypatch.setattr(doctor, "entry_points", lambda **_: points)
     warned = found("none")["distro"]

@@ -86,7 +86,12 @@ def _pipeline(environ: Mapping[str, str]) -> Iterator[Check]:
     chosen = environ.get("OTEL_PYTHON_DISTRO")
     if rivals and chosen != "otel_sessions":
         fix = "export OTEL_PYTHON_DISTRO=otel_sessions OTEL_PYTHON_CONFIGURATOR=otel_sessions"
-        yield Check("distro", "warn", f"opentelemetry-instrument may take the defaults of {', '.join(rivals)}: metrics by OTLP too", fix)
+        yield Check(
+            "distro",
+            "warn",
+            f"opentelemetry-instrument may take the defaults of {', '.join(rivals)}: metrics by OTLP too",
+            fix,
+        )
 
 
 def _settings(in_force: settings.Settings) -> Check:

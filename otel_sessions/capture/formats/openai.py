@@ -357,7 +357,8 @@ def _perplexity_usage(raw: Mapping[str, Any]) -> Usage:
 def _totals(raw: Mapping[str, Any], parts: Sequence[int], reasoning: int) -> tuple[int | None, int | None]:
     """Inclusive input and output. ``parts`` are what is cached, and each modality, of the input.
 
-    Some count a part beside its whole: then the total says so (xAI's reasoning, Mistral's audio), or the part is larger.
+    Some count a part beside its whole: then the total says so (xAI's reasoning, Mistral's audio), or there is more
+    reasoning than output. More cached than input, without a total that has it, contradicts itself and stays as it is.
     """
     # What Mistral's connectors read is neither prompt nor completion, but part of the total.
     given = total(_first(raw, "prompt_tokens", "input_tokens"), _first(raw, "connector_tokens"))
@@ -365,20 +366,17 @@ def _totals(raw: Mapping[str, Any], parts: Sequence[int], reasoning: int) -> tup
     whole = _first(raw, "total_tokens")
     beyond = 0 if whole is None else whole - (total(given, output) or 0)
     beside = (reasoning, *(reasoning + part for part in parts)) if reasoning else ()
-    added = reasoning if beyond in beside else _missing(output or 0, beyond, reasoning)
-    output = total(output, added) if added else output
-    if given is not None:
-        beyond, largest = beyond - added, max(parts)
-        told = beyond > 0 and beyond in parts and given + beyond >= largest
-        given += beyond if told else _missing(given, beyond, largest)
+    if beyond in beside:
+        beyond -= reasoning
+        output = total(output, reasoning)
+    elif reasoning > (written := output or 0):
+        added = beyond if beyond > 0 and written + beyond >= reasoning else reasoning
+        beyond -= added
+        output = total(output, added)
+    largest = max(parts)
+    if given is not None and beyond > 0 and given + beyond >= largest and (beyond in parts or largest > given):
+        given += beyond
     return given, output
-
-
-def _missing(stated: int, beyond: int, part: int) -> int:
-    """What ``stated`` lacks to hold ``part`` of it: what the total has beyond the others, if that is enough, else the part."""
-    if part <= stated:
-        return 0
-    return beyond if beyond > 0 and stated + beyond >= part else part
 
 
 def _searches(raw: Mapping[str, Any]) -> int | None:

@@ -377,8 +377,7 @@ class ClickHouseSpanExporter(SpanExporter):
         with guarded("export"):
             # In a row they gather on the way: an insert costs the store about the same whatever its length.
             in_a_row = time.monotonic() - self._exported_at < _IN_A_ROW_SECONDS
-            spans = [span for span in spans if not self._has_gone(span)]
-            is_safe = self._delivery.deliver(spans, _EXPORT_SECONDS, self._room if in_a_row else 0)
+            is_safe = self._delivery.deliver(self._left_of(spans), _EXPORT_SECONDS, self._room if in_a_row else 0)
             if self._local and not in_a_row:
                 self._delivery.arrive(_EXPORT_SECONDS)
             self._exported_at = time.monotonic()
@@ -386,12 +385,15 @@ class ClickHouseSpanExporter(SpanExporter):
                 return SpanExportResult.SUCCESS
         return SpanExportResult.FAILURE
 
-    def _has_gone(self, span: ReadableSpan) -> bool:
-        # What tells the spans of one provider from those of another is the resource, one object for all of them.
-        return any(
-            span.resource is provider.resource and pipeline.has_taken(span, self._store)
-            for provider, pipeline in tuple(_pipelines.items())
-        )
+    def _left_of(self, spans: Sequence[ReadableSpan]) -> Sequence[ReadableSpan]:
+        """Those that no pipeline has taken to this store."""
+        for provider, pipeline in tuple(_pipelines.items()):
+            # What tells the spans of one provider from those of another is the resource, one object for all of them.
+            resource = getattr(provider, "resource", None)
+            spans = [
+                span for span in spans if span.resource is not resource or not pipeline.has_taken(span, self._store)
+            ]
+        return spans
 
     def shutdown(self) -> None:
         """Send what is left; what the store does not take stays in the spool. Close the store."""

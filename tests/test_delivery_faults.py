@@ -8,7 +8,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -191,52 +191,43 @@ def test_a_missing_schema_is_told_from_a_broken_connection(tmp_path: Path) -> No
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_while_the_store_is_being_connected_hangs_no_child(tmp_path: Path) -> None:
     """The lock that another thread held at the fork is not held in the child."""
-    silent = socket.create_server(("127.0.0.1", 0))
-    store = open_store(f"http://127.0.0.1:{silent.getsockname()[1]}/otel?send_receive_timeout=1")
-    connecting = threading.Thread(target=version, args=(store,))
-    connecting.start()
-    accepted, _ = silent.accept()
-    pid = os.fork()
-    if pid == 0:  # pragma: no cover - runs in the child
-        silent.close()
-        accepted.close()
-        store.close()
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
-    accepted.close()
-    silent.close()
-    connecting.join(30)
-    store.close()
+    with asked_in_vain(Store.server_version) as (store, _):
+        pid = os.fork()
+        if pid == 0:  # pragma: no cover - runs in the child
+            store.close()
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_while_the_store_is_being_settled_hangs_no_child(tmp_path: Path) -> None:
     """A child settles too, after its inserts: it must not wait for a thread that stayed with its parent."""
-    silent = socket.create_server(("127.0.0.1", 0))
-    store = open_store(f"http://127.0.0.1:{silent.getsockname()[1]}/otel")
-    settling = threading.Thread(target=settle, args=(store,))
-    settling.start()
-    accepted, _ = silent.accept()
-    pid = os.fork()
-    if pid == 0:  # pragma: no cover - runs in the child
-        threading.Thread(target=settle, args=(store,), daemon=True).start()
-        came, _, _ = select.select([silent], [], [], 20)
-        os._exit(not came)
-    assert os.waitpid(pid, 0)[1] == 0
-    accepted.close()
-    silent.close()
-    settling.join(30)
+    with asked_in_vain(Store.settle) as (store, silent):
+        pid = os.fork()
+        if pid == 0:  # pragma: no cover - runs in the child
+            threading.Thread(target=ask, args=(store, Store.settle), daemon=True).start()
+            came, _, _ = select.select([silent], [], [], 20)
+            os._exit(not came)
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+@contextlib.contextmanager
+def asked_in_vain(question: Callable[[Store], object]) -> Iterator[tuple[Store, socket.socket]]:
+    """A store at a server that never answers, and that server, while another thread waits in ``question``."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = open_store(f"http://127.0.0.1:{silent.getsockname()[1]}/otel")
+        waiting = threading.Thread(target=ask, args=(store, question))
+        waiting.start()
+        accepted, _ = silent.accept()
+        with accepted:
+            yield store, silent
+    waiting.join(30)
     store.close()
 
 
-def settle(store: Store) -> None:
+def ask(store: Store, question: Callable[[Store], object]) -> None:
     with contextlib.suppress(StoreError):
-        store.settle()
-
-
-def version(store: Store) -> None:
-    with contextlib.suppress(StoreError):
-        store.server_version()
+        question(store)
 
 
 def test_a_failing_store_is_reported_once_and_not_by_the_driver_too(run: Run, caplog: pytest.LogCaptureFixture) -> None:

@@ -272,3 +272,66 @@ class TestReplicate:
         assert found is not None
         assert found["gen_ai.request.model"] == "meta/llama"
         assert exchange("https://api.replicate.com/v1/predictions/p/cancel", {}, {}) is None
+
+
+class TestDashScope:
+    HOST = "https://dashscope.aliyuncs.com/api/v1/services"
+
+    @pytest.mark.parametrize(
+        ("usage", "expected"),
+        [
+            ({"input_tokens": 4, "image_tokens": 30, "total_tokens": 34}, 34),
+            ({"input_tokens": 4, "image_tokens": 30}, 34),
+            ({"input_tokens": 34, "input_tokens_details": {"text_tokens": 4, "image_tokens": 30}}, 34),
+        ],
+        ids=["with their sum", "without", "with details"],
+    )
+    def test_images_are_beside_the_text_of_embeddings(self, usage: dict[str, Any], expected: int) -> None:
+        """Unless the details say of what the input is made."""
+        url = f"{self.HOST}/embeddings/multimodal-embedding/multimodal-embedding"
+        found = exchange(url, {"model": "m", "input": {"contents": []}}, {"output": {}, "usage": usage})
+        assert counts(found) == {"input_tokens": expected, "image.input_tokens": 30}
+
+    def test_images_are_part_of_what_is_read(self) -> None:
+        """They stand beside the input, but are counted in it."""
+        usage = {"input_tokens": 34, "image_tokens": 30, "video_tokens": 2, "output_tokens": 5}
+        url = f"{self.HOST}/aigc/multimodal-generation/generation"
+        found = exchange(url, {"model": "m", "input": {"messages": []}}, {"output": {}, "usage": usage})
+        parts = {"image.input_tokens": 30, "video.input_tokens": 2}
+        assert counts(found) == {"input_tokens": 34, "output_tokens": 5, **parts}
+
+
+class TestMeta:
+    URL = "https://api.llama.com/v1/chat/completions"
+    METRICS: ClassVar = [
+        {"metric": "num_completion_tokens", "value": 4, "unit": "tokens"},
+        {"metric": "num_prompt_tokens", "value": 3.0, "unit": "tokens"},
+        {"metric": ["odd"], "value": 1},
+    ]
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {"id": "i", "completion_message": {"content": {}, "stop_reason": "length"}, "metrics": METRICS},
+            events({"id": "i", "event": {"event_type": "start", "delta": {"text": ""}}},
+                   {"id": "i", "event": {"event_type": "complete", "stop_reason": "length"}},
+                   {"id": "i", "event": {"event_type": "metrics", "metrics": METRICS}}),
+        ],
+        ids=["document", "stream"],
+    )  # fmt: skip
+    def test_the_llama_api_measures(self, answer: Any) -> None:
+        """Its usage is a list of metrics; what else they are is left out."""
+        found = exchange(self.URL, CHAT, answer)
+        assert counts(found) == {"input_tokens": 3, "output_tokens": 4}
+        assert found is not None
+        assert (found["gen_ai.provider.name"], found["gen_ai.response.id"]) == ("meta", "i")
+        assert found["gen_ai.response.finish_reasons"] == ("length",)
+
+    @pytest.mark.parametrize(
+        "url", ["https://api.meta.ai/v1/chat/completions", "https://api.llama.com/compat/v1/chat/completions"]
+    )
+    def test_its_other_paths_speak_as_openai_does(self, url: str) -> None:
+        """So the same end point reads both."""
+        usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+        found = exchange(url, CHAT, {"choices": [{"finish_reason": "stop"}], "usage": usage})
+        assert counts(found) == {"input_tokens": 3, "output_tokens": 4}

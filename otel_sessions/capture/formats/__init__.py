@@ -11,6 +11,7 @@ cohere        chat, generate, embed
 rerank        ranking, whoever does it
 mistral       conversations, OCR
 ollama        chat, generate, embed
+meta          the Llama API
 watsonx       text generation, chat, embeddings
 huggingface   text generation servers
 cloudflare    Workers AI
@@ -30,6 +31,7 @@ from otel_sessions.capture.formats import (
     huggingface,
     interactions,
     media,
+    meta,
     mistral,
     ollama,
     openai,
@@ -41,7 +43,7 @@ from otel_sessions.capture.formats.wire import Endpoint
 
 _FORMATS = (
     watsonx, interactions, gemini, openai, anthropic, bedrock, media, cohere, rerank, mistral, ollama, huggingface,
-    cloudflare, dashscope, replicate,
+    cloudflare, dashscope, replicate, meta,
 )  # fmt: skip
 
 ENDPOINTS: tuple[Endpoint, ...] = tuple(endpoint for form in _FORMATS for endpoint in form.ENDPOINTS)

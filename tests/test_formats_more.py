@@ -67,7 +67,14 @@ class TestCohere:
 
 
 @pytest.mark.parametrize(
-    "url", ["https://api.cohere.com/v2/rerank", "https://api.jina.ai/v1/rerank", "http://vllm:8000/rerank"]
+    "url",
+    [
+        "https://api.cohere.com/v2/rerank",
+        "https://api.jina.ai/v1/rerank",
+        "https://dashscope-intl.aliyuncs.com/compatible-api/v1/reranks",
+        "http://vllm:8000/rerank",
+        "http://nim:8000/v1/ranking",
+    ],
 )
 def test_ranking(url: str) -> None:
     """Tokens where they are billed; searches, which have no attribute, in the raw usage."""

@@ -542,7 +542,9 @@ COMPLETIONS = Endpoint(
     "text_completion", _OPENAI, "/completions", completions_call, read_part, usage,
     usual=usual, telling=_TELLING, sent=prompt_sent, received=chat_received,
 )  # fmt: skip
-EMBEDDINGS = Endpoint("embeddings", _OPENAI, "/embeddings", input_call, read_part, input_usage, sent=prompt_sent)
+EMBEDDINGS = Endpoint(
+    "embeddings", _OPENAI, "/embeddings(?:/multimodal)?", input_call, read_part, input_usage, sent=prompt_sent
+)
 RESPONSES = Endpoint(
     "chat", _OPENAI, "/responses(?:/compact)?", input_call, read_response, usage,
     telling=_TELLING_EVENT, sent=response_sent, received=response_received,

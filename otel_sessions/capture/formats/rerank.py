@@ -1,4 +1,4 @@
-"""Ranking of documents: Cohere, Voyage, Jina, NVIDIA, and servers that speak like them (vLLM, TEI, LiteLLM).
+"""Ranking of documents: Cohere, Voyage, Jina, NVIDIA, Alibaba Cloud, and servers that speak like them (vLLM, TEI, LiteLLM).
 
 Usage: Cohere bills searches (``meta.billed_units.search_units``), which have no attribute and stay in the raw usage;
 Voyage and Jina bill tokens (``usage.total_tokens``).
@@ -57,4 +57,4 @@ def usage(raw: Mapping[str, Any]) -> Usage:
     return cohere.usage(raw) if "billed_units" in raw else openai.input_usage(raw)
 
 
-ENDPOINTS = (Endpoint("rerank", "cohere", "/rerank(?:ing)?", call, read, usage),)
+ENDPOINTS = (Endpoint("rerank", "cohere", "/(?:rerank(?:ing|s)?|ranking)", call, read, usage),)

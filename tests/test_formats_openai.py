@@ -358,8 +358,9 @@ class TestHosts:
             ({"prompt_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 3}}, (2, 3)),
             ({"input_tokens_details": {"cache_read_input_tokens": 2, "cache_creation_input_tokens": 3}}, (2, 3)),
             ({"num_cached_tokens": 2}, (2, None)),
+            ({"prompt_tokens_details": {"cached_tokens": 2, "cached_creation_tokens": 3}}, (2, 3)),
         ],
-        ids=["litellm", "litellm beside", "alibaba", "openai", "perplexity", "mistral"],
+        ids=["litellm", "litellm beside", "alibaba", "openai", "perplexity", "mistral", "new api"],
     )  # fmt: skip
     def test_caches_by_each_name(self, usage: dict[str, Any], expected: tuple[int, int | None]) -> None:
         """What was read from a cache and what was written to it are parts of the input."""
@@ -367,12 +368,34 @@ class TestHosts:
         assert found["input_tokens"] == 9
         assert (found.get("cache_read.input_tokens"), found.get("cache_creation.input_tokens")) == expected
 
-    def test_caches_kept_for_an_hour(self) -> None:
+    @pytest.mark.parametrize(
+        "kept",
+        [
+            {"prompt_tokens_details": {"cache_creation_token_details": {"ephemeral_1h_input_tokens": 4}}},
+            {"claude_cache_creation_5_m_tokens": 1, "claude_cache_creation_1_h_tokens": 4},
+        ],
+        ids=["litellm", "new api"],
+    )
+    def test_caches_kept_for_an_hour(self, kept: dict[str, Any]) -> None:
         """Gateways pass on how long Anthropic keeps what was written."""
-        kept = {"cache_creation_tokens": 5, "cache_creation_token_details": {"ephemeral_1h_input_tokens": 4}}
-        found = usage_of({"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": kept})
+        found = usage_of({"prompt_tokens": 9, "completion_tokens": 1, "cache_creation_tokens": 5, **kept})
         assert found is not None
         assert found["otel_sessions.usage.cache_creation_1h.input_tokens"] == 4
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {"responses": [{"message": {"content": "x"}, "finish_reason": "length"}]},
+            events({"responses": [{"chunk": {"content": "x"}, "finish_reason": None}]},
+                   {"responses": [{"chunk": {"content": "x"}, "finish_reason": "length"}]}),
+        ],
+        ids=["document", "stream"],
+    )  # fmt: skip
+    def test_reka_has_another_name_for_the_choices(self, answer: Any) -> None:
+        """Why they ended stands where others have it."""
+        found = exchange("https://api.reka.ai/v1/chat", CHAT, answer)
+        assert found is not None
+        assert found["gen_ai.response.finish_reasons"] == ("length",)
 
     def test_moonshot_states_usage_in_the_last_choice(self) -> None:
         """It counts where no chunk states it beside the choices."""

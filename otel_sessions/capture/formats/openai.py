@@ -80,6 +80,7 @@ class _Part(msgspec.Struct):
     id: Any = None
     model: Any = None
     choices: list[_Choice] | None = None
+    responses: list[_Choice] | None = None
     usage: msgspec.Raw = NOTHING
     x_groq: _Groq | None = None
     error: Any = None
@@ -198,7 +199,7 @@ def read_part(data: bytes, answer: Answer) -> None:
     if part is None:
         return
     answer.name(part.model, part.id, part.service_tier)
-    for choice in part.choices or ():
+    for choice in part.choices or part.responses or ():  # Reka's have the other name
         answer.finish(choice.index, choice.finish_reason)
         if choice.usage is not NOTHING:
             answer.use_unless_stated(choice.usage)
@@ -318,7 +319,7 @@ def usage(raw: Mapping[str, Any]) -> Usage:
         output=output,
         cache_read=read,
         cache_write=wrote,
-        cache_write_1h=_first(written, "ephemeral_1h_input_tokens"),
+        cache_write_1h=_first({**raw, **written}, *_HOUR_WRITES),
         reasoning=reasoning,
         audio_input=_first(inputs, "audio_tokens"),
         audio_output=_first(outputs, "audio_tokens"),
@@ -337,8 +338,11 @@ _CACHE_READS = (
     "cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cache_read_tokens",
     "cached_prompt_text_tokens", "num_cached_tokens",
 )  # fmt: skip
-_CACHE_WRITES = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
-"""OpenAI and OpenRouter; LiteLLM; Alibaba and Perplexity. All part of the input."""
+_CACHE_WRITES = (
+    "cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens", "cached_creation_tokens",
+)  # fmt: skip
+"""OpenAI and OpenRouter; LiteLLM; Alibaba and Perplexity; New API. All part of the input."""
+_HOUR_WRITES = ("ephemeral_1h_input_tokens", "claude_cache_creation_1_h_tokens")
 
 
 def input_usage(raw: Mapping[str, Any]) -> Usage:

@@ -45,6 +45,21 @@ def test_converse_stream_has_its_usage_in_the_metadata_event() -> None:
     assert found["gen_ai.request.stream"] is True
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_prompt_router_tells_whom_it_asked(streamed: bool) -> None:  # noqa: FBT001
+    """Its own name, in the path, says nothing of the model that is paid for."""
+    metadata = {"usage": {"inputTokens": 3, "outputTokens": 4}, "trace": {"promptRouter": {"invokedModelId": "nova"}}}
+    url = f"{HOST}/model/arn%3Aaws%3Abedrock%3A%3Aprompt-router%2Fr/converse"
+    found = (
+        exchange(f"{url}-stream", {"messages": []}, message(metadata, event_type="metadata", message_type="event"))
+        if streamed
+        else exchange(url, {"messages": []}, {"stopReason": "end_turn", **metadata})
+    )
+    assert found is not None
+    assert found["gen_ai.response.model"] == "nova"
+    assert counts(found) == {"input_tokens": 3, "output_tokens": 4}
+
+
 def test_an_exception_in_the_stream_is_the_spans_error() -> None:
     """Bedrock reports throttling inside a response of status 200."""
     body = message({"message": "slow down"}, exception_type="throttlingException", message_type="exception")

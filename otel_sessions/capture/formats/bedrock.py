@@ -66,9 +66,17 @@ class _Request(msgspec.Struct):
     top_p: Any = None
 
 
+class _Router(msgspec.Struct):
+    model: Any = msgspec.field(default=None, name="invokedModelId")
+
+
+class _Trace(msgspec.Struct):
+    router: _Router | None = msgspec.field(default=None, name="promptRouter")
+
+
 class _Metadata(msgspec.Struct):
     usage: msgspec.Raw = NOTHING
-    trace: Any = None
+    trace: _Trace | None = None
     tier: Any = msgspec.field(default=None, name="serviceTier")
 
 
@@ -94,6 +102,7 @@ class _Part(_Message):
     metadata: _Metadata | None = None
     message_stop: _Stop | None = msgspec.field(default=None, name="messageStop")
     tier: Any = msgspec.field(default=None, name="serviceTier")
+    trace: _Trace | None = None
     metrics: msgspec.Raw = msgspec.field(default=NOTHING, name="amazon-bedrock-invocationMetrics")
     titan_input: Any = msgspec.field(default=None, name="inputTextTokenCount")
     titan_output: Any = msgspec.field(default=None, name="totalOutputTextTokenCount")
@@ -161,8 +170,12 @@ def read(data: bytes, answer: Answer) -> None:
         if item is not None:
             _take(item, answer)
     answer.settle()
-    answer.use(part.metadata.usage if part.metadata else NOTHING, merge=True)
-    answer.service_tier = _tier(part.tier) or _tier(part.metadata and part.metadata.tier) or answer.service_tier
+    metadata = part.metadata or _Metadata()
+    answer.use(metadata.usage, merge=True)
+    answer.service_tier = _tier(part.tier) or _tier(metadata.tier) or answer.service_tier
+    for trace in (part.trace, metadata.trace):
+        if trace is not None and trace.router is not None:  # a prompt router's ARN says nothing of who answers
+            answer.name(trace.router.model, None)
     _counts(part, answer)
     _reasons(part, answer)
     answer.use_unless_stated(part.metrics)

@@ -459,9 +459,11 @@ def test_what_is_not_billed_is_not_missing(store: Store, more: dict[str, Any], e
     scope = InstrumentationScope("otel_sessions")
     store.insert([span(1, paid, scope=scope), span(2, free, scope=scope)], session)
     assert sums(store, session) == (2, Decimal("0.5"), expected)
-    alone = uuid.uuid4().hex
-    store.insert([span(3, {**free, "session.id": alone}, scope=scope)], alone)
-    assert sums(store, alone) == ((1, Decimal(0), "complete") if expected == "complete" else (1, None, "unknown"))
+    alone, model = uuid.uuid4().hex, f"model-{uuid.uuid4().hex}"
+    store.insert([span(3, {**free, "session.id": alone, "gen_ai.request.model": model}, scope=scope)], alone)
+    cost = Decimal(0) if expected == "complete" else None
+    assert sums(store, alone) == (1, cost, "complete" if expected == "complete" else "unknown")
+    assert store.reader().query(f"SELECT cost_usd FROM model_usage WHERE model = '{model}'").rows == [(cost,)]
 
 
 def test_a_session_id_that_was_scrubbed_is_none(store: Store) -> None:

@@ -24,24 +24,20 @@ delivery   the stages as one span processor
 metrics    the accounts as OpenTelemetry metrics
 """
 
-from otel_sessions.delivery.batch import Confirm, Encode, Finish, Limits, Send, Stage
+from otel_sessions.delivery.batch import Limits, Send
 from otel_sessions.delivery.cutting import MAX_VALUE, cutting
 from otel_sessions.delivery.delivery import Delivery, push
 from otel_sessions.delivery.spool import DeadBatch, Spool, SpoolPlace, SpoolStatus, spool_place
 
 __all__ = [
     "MAX_VALUE",
-    "Confirm",
     "DeadBatch",
     "Delivery",
-    "Encode",
-    "Finish",
     "Limits",
     "Send",
     "Spool",
     "SpoolPlace",
     "SpoolStatus",
-    "Stage",
     "cutting",
     "push",
     "spool_place",

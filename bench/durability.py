@@ -203,10 +203,10 @@ def cost(spans: int) -> bool:
 
 def exporter(spans: int) -> bool:
     """ClickHouseSpanExporter behind the SDK's batch processor's 512 spans at a time: until safe, and until stored."""
-    from bench.export import llm_spans
+    from bench.export import spans_of
     from otel_sessions import ClickHouseSpanExporter
 
-    made = llm_spans(spans)
+    made = spans_of("calls", spans)
     with place() as here:
         os.environ["OTEL_SESSIONS_SPOOL_DIR"] = str(here.folder / "spool")
         exporting = ClickHouseSpanExporter(here.dsn)

@@ -1,7 +1,8 @@
-"""Spans per second into chDB: `python -m bench.export [--spans N] [--batch N]`.
+"""Spans per second into chDB: `python -m bench.export [--spans N] [--batch N] [--kind calls|steps|others]`.
 
-Spans of LLM calls with 20 attributes, made by the SDK, go several ways that take turns in one process, so that each sees
-the same state of the machine:
+Spans with 20 attributes, made by the SDK, go several ways that take turns in one process, so that each sees the same
+state of the machine. They are LLM calls in sessions (`calls`), spans in sessions that are none (`steps`: tools,
+databases), or spans outside sessions (`others`). Ways:
 
 - OTLP: what the OTLP exporter does before it sends anything (encode_spans and SerializeToString)
 - exporter: ClickHouseSpanExporter.export and at the end force_flush, with all that it does: cut, price, encode, spool,
@@ -35,42 +36,58 @@ from opentelemetry.util.types import AnyValue
 from otel_sessions import ClickHouseSpanExporter
 from otel_sessions.store import Store, open_store
 
+ATTRIBUTES = 20
 CALLS_PER_SESSION = 12
 PATHS = ("/triage", "/triage/classify", "/research", "/research/search", "/research/read", "/respond")
 
 
-def llm_spans(count: int) -> tuple[ReadableSpan, ...]:
-    """Spans as capture makes them: 20 attributes each, sessions of 12 calls at 6 paths."""
+def spans_of(kind: str, count: int) -> tuple[ReadableSpan, ...]:
+    """Spans with 20 attributes each; in sessions of 12 at 6 paths, unless they are ``others``."""
     memory = InMemorySpanExporter()
     provider = TracerProvider(resource=Resource.create({"service.name": "bench"}))
     provider.add_span_processor(SimpleSpanProcessor(memory))
-    tracer = provider.get_tracer("otel_sessions", "0.1.0")
+    tracer = provider.get_tracer("otel_sessions" if kind == "calls" else "app", "0.1.0")
+    name = "chat gpt-4o-mini" if kind == "calls" else "query"
     for number in range(count):
-        session, step = divmod(number, CALLS_PER_SESSION)
-        attributes: dict[str, AnyValue] = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": "openai",
-            "gen_ai.request.model": "gpt-4o-mini",
-            "gen_ai.request.temperature": 0.2,
-            "gen_ai.request.max_tokens": 1024,
-            "gen_ai.response.model": "gpt-4o-mini-2024-07-18",
-            "gen_ai.response.id": f"chatcmpl-{number:024x}",
-            "gen_ai.response.finish_reasons": ("stop",),
-            "gen_ai.usage.input_tokens": 700 + number % 900,
-            "gen_ai.usage.output_tokens": 30 + number % 200,
-            "gen_ai.usage.cache_read.input_tokens": number % 512,
-            "gen_ai.usage.reasoning.output_tokens": number % 30,
-            "gen_ai.response.time_to_first_chunk": 0.25 + number % 100 / 1000,
-            "server.address": "api.openai.com",
-            "server.port": 443,
-            "http.response.status_code": 200,
-            "session.id": f"0199a4c2-7d1e-7000-8000-{session:012x}",
-            "session.name": "support-triage",
-            "session.path": PATHS[step % len(PATHS)],
-            "user.id": f"user-{session % 97}",
-        }
-        tracer.start_span("chat gpt-4o-mini", kind=SpanKind.CLIENT, attributes=attributes).end()
+        own = call(number) if kind == "calls" else {}
+        session = {} if kind == "others" else session_of(number)
+        missing = ATTRIBUTES - len(own) - len(session)
+        fillers: dict[str, AnyValue] = {f"app.attribute.{key}": f"value {number * key % 977}" for key in range(missing)}
+        tracer.start_span(name, kind=SpanKind.CLIENT, attributes={**own, **fillers, **session}).end()
     return memory.get_finished_spans()
+
+
+def call(number: int) -> dict[str, AnyValue]:
+    """What capture says of an LLM call."""
+    return {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o-mini",
+        "gen_ai.request.temperature": 0.2,
+        "gen_ai.request.max_tokens": 1024,
+        "gen_ai.response.model": "gpt-4o-mini-2024-07-18",
+        "gen_ai.response.id": f"chatcmpl-{number:024x}",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 700 + number % 900,
+        "gen_ai.usage.output_tokens": 30 + number % 200,
+        "gen_ai.usage.cache_read.input_tokens": number % 512,
+        "gen_ai.usage.reasoning.output_tokens": number % 30,
+        "gen_ai.response.time_to_first_chunk": 0.25 + number % 100 / 1000,
+        "server.address": "api.openai.com",
+        "server.port": 443,
+        "http.response.status_code": 200,
+    }
+
+
+def session_of(number: int) -> dict[str, AnyValue]:
+    """What the processor says of the session."""
+    session, step = divmod(number, CALLS_PER_SESSION)
+    return {
+        "session.id": f"0199a4c2-7d1e-7000-8000-{session:012x}",
+        "session.name": "support-triage",
+        "session.path": PATHS[step % len(PATHS)],
+        "user.id": f"user-{session % 97}",
+    }
 
 
 def measure(
@@ -122,8 +139,9 @@ def main() -> None:
     parser.add_argument("--spans", type=int, default=262_144)
     parser.add_argument("--batch", type=int, default=32_768)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kind", choices=("calls", "steps", "others"), default="calls")
     given = parser.parse_args()
-    spans = llm_spans(given.spans)
+    spans = spans_of(given.kind, given.spans)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder).resolve()
         with open_store(f"chdb://{path}") as store, open_store(f"chdb://{path}?database=bare") as bare:
@@ -134,7 +152,7 @@ def main() -> None:
             seconds = measure(store, bare, exporter, spans, given)
             exporter.shutdown()
     rates = {name: len(spans) / value for name, value in seconds.items()}
-    print(f"{len(spans):,} spans of {len(spans[0].attributes or {})} attributes in batches of {given.batch:,}")
+    print(f"{len(spans):,} spans ({given.kind}) of {ATTRIBUTES} attributes in batches of {given.batch:,}")
     print(f"OTLP encoding alone          {rates['OTLP']:10,.0f} spans/s")
     print(
         f"the exporter, into the store {rates['exporter']:10,.0f} spans/s   {rates['exporter'] / rates['OTLP']:.1f} x OTLP (target 5)"

@@ -101,6 +101,13 @@ def test_of_what_is_too_long_the_wanted_fields_are_found(cut: int, *, event: boo
     assert json.loads(part) == {"id": "r1", "model": "m", "usage": {"n": 7}}
 
 
+def test_usage_may_come_first() -> None:
+    """As in Jina's embeddings, of which a batch has more than is kept."""
+    document = {"model": "m", "usage": {"n": 7}, "data": ["x" * MAX_PART]}
+    (part,) = parts(json.dumps(document).encode())
+    assert json.loads(part) == {"model": "m", "usage": {"n": 7}}
+
+
 def test_an_endless_event_of_many_lines_is_bounded() -> None:
     """Data lines without a blank line between them are not collected for ever."""
     line = b"data: " + b"x" * 1_000_000 + b"\n"

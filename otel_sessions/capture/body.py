@@ -294,11 +294,12 @@ _ITEM = re.compile(r"[\s,]*(?=\{)")
 
 
 def _from_ends(head: bytes, tail: bytes) -> bytes:
-    """The wanted fields as a JSON object. Usage comes last in every format, an id first."""
+    """The wanted fields as a JSON object. Usage comes last in nearly every answer (Jina's begin with it), an id first."""
     found = {name: _value(head, head.find(_key(name)), name) for name in _FIRST_WANTED}
     for name in _LAST_WANTED:
         if found.get(name) is None:
-            found[name] = _value(tail, tail.rfind(_key(name)), name)
+            stated = _value(tail, tail.rfind(_key(name)), name)
+            found[name] = _value(head, head.find(_key(name)), name) if stated is None else stated
     return json.dumps({name.decode(): value for name, value in found.items() if value is not None}).encode()
 
 

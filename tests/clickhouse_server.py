@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quick_engine import UNCOMPILED
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -94,7 +95,10 @@ def run(folder: str, text: bytes, body: bytes, query: Mapping[str, str]) -> byte
 def _connect(folder: str) -> Any:
     import chdb
 
-    return chdb.connect(folder)  # type: ignore[no-untyped-call]
+    handle: Any = chdb.connect(folder)  # type: ignore[no-untyped-call]
+    for name, value in UNCOMPILED.items():
+        handle.query(f"SET {name} = {value}")
+    return handle
 
 
 def _insert(handle: Any, into: str, kind: str, data: bytes) -> bytes:

@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from memory_store import memory_store
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_sessions import capture
 from otel_sessions.base.settings import Settings
+from otel_sessions.store import Store
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,10 +24,24 @@ def spool_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_width() -> None:
+    """No test has the width of the terminal that the run was started in, which readline hands on."""
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
+
+
 @pytest.fixture
 def provider() -> TracerProvider:
     """A tracer provider of the test's own."""
     return TracerProvider()
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    """An empty store of the test's own."""
+    with memory_store() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -15,16 +14,9 @@ from otel_sessions.delivery import Delivery, Limits, numbering
 from otel_sessions.delivery.numbering import Numbering
 from otel_sessions.processor import SessionSpanProcessor
 from otel_sessions.sessions import session, step
-from otel_sessions.store import Store, open_store
+from otel_sessions.store import Store
 
 COLUMNS = "session_id, made, arrived, missing, duplicates, has_ended, is_complete"
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
-        opened.migrate()
-        yield opened
 
 
 def recording(store: Store, limits: Limits | None = None, **more: Any) -> tuple[TracerProvider, Delivery]:

@@ -24,11 +24,12 @@ from typing import Any
 
 import genai_prices
 import pytest
+from memory_store import memory_store
 from opentelemetry.sdk.trace import ReadableSpan
 from recorded_spans import written
 
 from otel_sessions.prices import book_version, rows_for
-from otel_sessions.store import Store, open_store
+from otel_sessions.store import Store
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "golden_spans"
@@ -136,8 +137,7 @@ Calls = dict[str, list[dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[Store]:
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
-        opened.migrate()
+    with memory_store() as opened:
         models = ("gpt-4o", "gpt-4o-2024-08-06", "text-embedding-3-small")
         named = [("openai", model) for model in models] + [("aws.bedrock", model) for model in ON_BEDROCK]
         named += [("anthropic", "claude-sonnet-4-5"), ("anthropic", CLAUDE), ("gcp.gemini", "gemini-2.5-flash")]
@@ -357,8 +357,7 @@ def test_spans_end_up_the_same_in_whatever_order_they_arrive() -> None:
 
 def ends(batches: list[list[ReadableSpan]]) -> dict[str, list[Any]]:
     """What a store of its own says of spans that arrive in these batches."""
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as store:
-        store.migrate()
+    with memory_store() as store:
         for batch in batches:
             store.insert(batch, uuid.uuid4().hex)
             store.settle()

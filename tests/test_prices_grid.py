@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ from typing import Any
 import genai_prices
 import pytest
 from genai_prices import data_snapshot
+from memory_store import memory_store
 from recorded_spans import SECOND, START, call
 
 from otel_sessions.base import names
 from otel_sessions.prices import book_version, cost_of, rows_for
 from otel_sessions.prices.book import context_of
-from otel_sessions.store import Store, open_store
+from otel_sessions.store import Store
 
 CASES_PER_MODEL = 12
 BATCH = 8_192
@@ -154,8 +154,7 @@ def expected(cases: list[Case]) -> list[Decimal | None]:
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[Store]:
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
-        opened.migrate()
+    with memory_store() as opened:
         yield opened
 
 

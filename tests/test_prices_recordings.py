@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,13 +14,13 @@ from typing import Any
 import genai_prices
 import httpx2
 import pytest
+from memory_store import memory_store
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from test_prices_grid import PICO, UNITS
 
 from otel_sessions.base import names
 from otel_sessions.prices import PriceRegistry, cost_of
-from otel_sessions.store import open_store
 
 FOLDER = os.environ.get("OTEL_SESSIONS_RECORDINGS", "")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="OTEL_SESSIONS_RECORDINGS is not set")
@@ -89,8 +88,7 @@ def _key(span: ReadableSpan) -> str:
 
 
 def _in_sql(spans: list[ReadableSpan]) -> dict[str, Decimal | None]:
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as store:
-        store.migrate()
+    with memory_store() as store:
         registry = PriceRegistry(store.add_prices)
         for span in spans:
             registry.price(span, dict(span.attributes or {}))

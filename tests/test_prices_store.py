@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from memory_store import memory_store
 from opentelemetry.sdk.trace import ReadableSpan
 from recorded_spans import SECOND, START, call, span
 
@@ -17,19 +18,12 @@ from otel_sessions.base.errors import StoreError, StoreUnavailableError
 from otel_sessions.base.guard import counters
 from otel_sessions.base.price import PriceRow
 from otel_sessions.prices import PriceRegistry, book_version, rows_for
-from otel_sessions.store import Again, PriceChange, Store, open_store
+from otel_sessions.store import Again, PriceChange, Store
 
 BEGIN = datetime.fromtimestamp(START / SECOND, UTC)
 GPT_4O = Decimal("0.000350000000")
 """100 tokens in, 10 out, at $2.50 and $10 per million."""
 BOOK = [*rows_for("openai", "gpt-4o-2024-08-06"), *rows_for("openai", "gpt-4o")]
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
-        opened.migrate()
-        yield opened
 
 
 @pytest.fixture
@@ -42,8 +36,7 @@ def book(store: Store) -> Store:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Store]:
     """The same for tests that change no price and have a session each."""
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
-        opened.migrate()
+    with memory_store() as opened:
         opened.add_prices(BOOK, book_version())
         yield opened
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_store import memory_store
 from opentelemetry.sdk.trace import Event
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from recorded_spans import SECOND, START, call, span
 
-from otel_sessions.store import Store, open_store
+from otel_sessions.store import Store
 
 OPENINFERENCE = {"openinference.span.kind": "LLM", "llm.provider": "openai", "llm.model_name": "gpt-4o"}
 LANGFUSE = {"langfuse.observation.type": "generation", "langfuse.observation.model.name": "gpt-4o"}
@@ -26,8 +27,7 @@ OTEL = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[Store]:
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
-        opened.migrate()
+    with memory_store() as opened:
         yield opened
 
 

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
-
-import pytest
 from recorded_spans import SECOND, START, call, span
 
-from otel_sessions.store import Store, open_store
+from otel_sessions.store import Store
 from otel_sessions.store.doubt import Key, keys_of
 
 YEAR = 366 * 86_400.0
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
-        opened.migrate()
-        yield opened
 
 
 def test_a_block_tells_its_keys() -> None:

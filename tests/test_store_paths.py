@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from memory_store import memory_store
 from recorded_spans import span
 
 from otel_sessions.base.paths import lineage, normalize_id, normalize_path
-from otel_sessions.store import Store, open_store
+from otel_sessions.store import Store
 
 # Without surrogates, which have no UTF-8 and are replaced before ClickHouse sees them.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -25,8 +26,7 @@ ID = st.one_of(
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[Store]:
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
-        opened.migrate()
+    with memory_store() as opened:
         yield opened
 
 

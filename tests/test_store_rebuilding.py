@@ -11,13 +11,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from memory_store import memory_store
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from recorded_spans import call, span
 
 from otel_sessions.base.errors import StoreError, StoreUnavailableError
 from otel_sessions.prices import book_version, rows_for
-from otel_sessions.store import Store, open_store, rebuilding
+from otel_sessions.store import Store, rebuilding
 from otel_sessions.store.repricing import Again
 
 BOOK = [*rows_for("openai", "gpt-4o-2024-08-06"), *rows_for("openai", "gpt-4o")]
@@ -35,8 +36,7 @@ VIEWS = {
 
 @pytest.fixture
 def store() -> Iterator[Store]:
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
-        opened.migrate()
+    with memory_store() as opened:
         opened.add_prices(BOOK, book_version())
         yield opened
 

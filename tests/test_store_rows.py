@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from memory_store import memory_store
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -20,13 +21,12 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceState
 from recorded_spans import SECOND, START, context, span
 
-from otel_sessions.store import Store, open_store, rows
+from otel_sessions.store import Store, rows
 
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[Store]:
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
-        opened.migrate()
+    with memory_store() as opened:
         yield opened
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 import uuid
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -19,13 +18,6 @@ from recorded_spans import call, span
 from otel_sessions.store import Store, open_store
 
 TOTALS = "SELECT calls, input_tokens, output_tokens FROM sessions WHERE session_id = 's1'"
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
-        opened.migrate()
-        yield opened
 
 
 def insert(store: Store, *spans: ReadableSpan) -> None:

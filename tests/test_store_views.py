@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,17 +10,10 @@ import pytest
 from recorded_spans import SECOND, START, call, span
 
 from otel_sessions.base.errors import SettingError
-from otel_sessions.store import Store, open_store
+from otel_sessions.store import Store
 
 BEGIN = datetime.fromtimestamp(START / SECOND, UTC)
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
-        opened.migrate()
-        yield opened
 
 
 def rows(store: Store, sql: str) -> list[tuple[Any, ...]]:

@@ -29,7 +29,7 @@ class TestAnthropic:
             "input_tokens": 3, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 20, "output_tokens": 50,
             "cache_creation": {"ephemeral_5m_input_tokens": 5, "ephemeral_1h_input_tokens": 15},
             "output_tokens_details": {"thinking_tokens": 30}, "server_tool_use": {"web_search_requests": 2},
-            "service_tier": "priority", "speed": "fast",
+            "service_tier": "priority", "speed": "fast", "inference_geo": "us",
         }  # fmt: skip
         found = exchange(url, CHAT, {"type": "message", "model": "claude-x", "stop_reason": "end_turn", "usage": usage})
         assert found is not None
@@ -41,6 +41,16 @@ class TestAnthropic:
         assert found["otel_sessions.usage.web_searches"] == 2
         assert found["gen_ai.response.service_tier"] == "priority"
         assert found["otel_sessions.response.speed"] == "fast"
+        assert found["otel_sessions.response.region"] == "us"
+
+    @pytest.mark.parametrize("place", ["global", "not_available", None, 7])
+    def test_a_place_that_was_not_asked_for_is_none(self, place: object) -> None:
+        """Anthropic names one in each answer; only one that inference was kept in costs more."""
+        usage = {"input_tokens": 3, "output_tokens": 5, "inference_geo": place}
+        url = "https://api.anthropic.com/v1/messages"
+        found = exchange(url, CHAT, {"type": "message", "model": "claude-x", "usage": usage})
+        assert found is not None
+        assert "otel_sessions.response.region" not in found
 
     def test_streams_state_the_tier_at_their_start(self) -> None:
         """The last value of each field stands; what only the start says is kept."""

@@ -17,6 +17,7 @@ from memory_store import memory_store
 from recorded_spans import SECOND, START, call
 
 from otel_sessions.base import names
+from otel_sessions.base.price import REGIONAL
 from otel_sessions.prices import book_version, cost_of, rows_for
 from otel_sessions.prices.book import context_of
 from otel_sessions.store import Store
@@ -61,12 +62,14 @@ class Case:
     @property
     def attributes(self) -> dict[str, Any]:
         """What the span of this call carries."""
-        speed = self.tier.removeprefix("speed=") if self.tier.startswith("speed=") else None
+        tier = self.tier.removeprefix(REGIONAL).strip()
+        speed = tier.removeprefix("speed=") if tier.startswith("speed=") else None
         found = {
             names.OPERATION: "chat",
             names.PROVIDER: self.provider,
             names.RESPONSE_MODEL: self.model,
-            names.RESPONSE_SERVICE_TIER: None if speed else self.tier or None,
+            names.RESPONSE_SERVICE_TIER: None if speed else tier or None,
+            names.RESPONSE_REGION: "us" if self.tier.startswith(REGIONAL) else None,
             names.RESPONSE_SPEED: speed,
             **{UNITS[unit]: count for unit, count in self.units.items()},
         }
@@ -85,7 +88,7 @@ class Case:
                 self.model,
                 provider_id=self.provider,
                 genai_request_timestamp=self.at,
-                price_context=context_of(self.tier) or None,
+                price_context=context_of(self.tier.removeprefix(REGIONAL).strip()) or None,
             )
         except (LookupError, ValueError):
             return None
@@ -98,7 +101,9 @@ class Case:
             and (tokens or not billed & {"input_mtok", "output_mtok"})
         ):
             return None
-        return price.total_price.quantize(PICO)
+        # A region adds a tenth to what tokens cost; genai-prices knows nothing of that.
+        dearer = (price.input_price + price.output_price) / 10 if self.tier.startswith(REGIONAL) else 0
+        return (price.total_price + dearer).quantize(PICO)
 
 
 def grid() -> Iterator[Case]:
@@ -172,7 +177,8 @@ def test_the_grid_is_worth_its_name(cases: list[Case], expected: list[Decimal | 
     assert len(priced) >= 20_000
     assert len({case.provider for case in priced}) >= 46  # of 47; one bills by the minute alone
     assert min(units[unit] for unit in UNITS) > 100
-    assert {"flex", "priority", "batch", "fast", "speed=fast"} <= {case.tier for case in priced}
+    tiers = {case.tier for case in priced}
+    assert {"flex", "priority", "batch", "fast", "speed=fast", "regional", "regional flex"} <= tiers
 
 
 def test_python_says_what_genai_prices_says(cases: list[Case], expected: list[Decimal | None]) -> None:

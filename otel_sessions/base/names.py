@@ -50,6 +50,8 @@ TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 RESPONSE_SERVICE_TIER: Final = "gen_ai.response.service_tier"
 RESPONSE_SPEED: Final = "otel_sessions.response.speed"
 """``fast`` where the provider sells speed apart from the service tier (Anthropic's ``usage.speed``)."""
+RESPONSE_REGION: Final = "otel_sessions.response.region"
+"""Where the model ran, if it had to run there, and that costs more (``us``: Anthropic's ``usage.inference_geo``)."""
 
 # Usage: input includes cache reads and writes, output includes reasoning
 INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"

@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Final
 
 ALWAYS: Final = datetime(1970, 1, 1, tzinfo=UTC)
+REGIONAL: Final = "regional"
+"""Service tier of calls that had to be answered in one region; others follow it: ``regional flex``."""
 LARGEST_COUNT: Final = 10**12
 """Tokens of one kind in one call. More is taken for a mistake: such a call has no price."""
 
@@ -18,8 +20,9 @@ class PriceRow:
 
     ``provider`` and ``model`` are spelled as on the span. The row is in force from ``valid_from`` (UTC) on, each day
     from ``time_from`` (seconds since midnight UTC), for calls with more than ``tier_start`` input tokens (0: all),
-    answered on ``service_tier`` (empty: any that has no row of its own). A price is that of the tokens which are of no
-    more special kind: ``input`` is for what is neither cached nor audio, and so on. None: such tokens are not billed.
+    answered on ``service_tier`` (empty: any that has no row of its own; :func:`tiers_of` has the order). A price is that
+    of the tokens which are of no more special kind: ``input`` is for what is neither cached nor audio, and so on. None:
+    such tokens are not billed.
     """
 
     provider: str
@@ -48,6 +51,13 @@ class PriceRow:
     """``user`` for the user's own prices, which win over those of the ``book``."""
     source: str = ""
     """Where the prices come from, in words, e.g. ``genai-prices 0.2.3 openai/gpt-4o``."""
+
+
+def tiers_of(service_tier: str) -> tuple[str, ...]:
+    """The service tiers of rows that hold for a call on ``service_tier``, first the one that wins."""
+    if not service_tier.startswith(REGIONAL):
+        return service_tier, ""
+    return service_tier, REGIONAL, service_tier.removeprefix(REGIONAL).strip(), ""
 
 
 CONDITIONS: Final = ("provider", "model", "service_tier", "valid_from", "time_from", "tier_start")

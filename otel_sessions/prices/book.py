@@ -33,7 +33,7 @@ from genai_prices.update_prices import DEFAULT_UPDATE_URL
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from otel_sessions.base.errors import OtelSessionsError
-from otel_sessions.base.price import ALWAYS, PRICES, TOKEN_PRICES, PriceRow
+from otel_sessions.base.price import ALWAYS, PRICES, REGIONAL, TOKEN_PRICES, PriceRow
 
 _MILLION = 1_000_000
 LONGEST_NAME = 256
@@ -44,6 +44,21 @@ _PROVIDERS = (
     ("azure", "azure"), ("az.ai", "azure"), ("microsoft", "azure"), ("gcp.", "google"), ("aws", "aws"), ("x_ai", "x-ai"),
     ("grok", "x-ai"), ("together", "together"), ("fireworks", "fireworks"), ("z_ai", "zai"), ("z.ai", "zai"),
 )  # fmt: skip
+
+# Models that cost more where a region is asked for, by genai-prices' id of the provider; genai-prices knows it of AWS
+# alone, where such models have names of their own. Anthropic (from 4.6 on, older ones refuse): platform.claude.com, Data
+# residency; on Vertex AI from 4.5 on: Claude on Vertex AI. OpenAI, models since March 2026: developers.openai.com, Data
+# residency. xAI: docs.x.ai, Regional endpoints. Gemini on Vertex AI: LiteLLM's catalogue of November 2026, which says the
+# same of the others.
+_DEARER_IN_REGION = {
+    "anthropic": re.compile(r"claude-"),
+    "google": re.compile(
+        r"claude-[a-z]+-(?:4-[5-9]|[5-9]|\d\d)(?!\d)|gemini-(?:3\.[5-9]|3\.1-flash-(?:lite|image)|[4-9]|\d\d)"
+    ),
+    "openai": re.compile(r"gpt-(?:5\.[4-9]|[6-9]|\d\d)"),
+    "x-ai": re.compile(r"grok-"),
+}
+_IN_REGION = Decimal("1.1")
 
 # Kind of token → the units of genai-prices in which such a token is counted.
 _UNITS: dict[str, tuple[str, ...]] = {
@@ -119,7 +134,22 @@ def _rows_for(_snapshot: int, provider: str, model: str) -> tuple[PriceRow, ...]
     # Prices of another provider's model hold without that one's service tiers.
     variants = found.model.price_variants or () if any(found.model is own for own in found.provider.models) else ()
     rows = [row for tier in _service_tiers(variants) for row in _rows(found.model, named, tier, variants)]
-    return tuple(_without_copies(sorted(rows, key=_precedence)))
+    kept = _without_copies(sorted(rows, key=_precedence))
+    return tuple(sorted([*kept, *map(_in_region, kept)], key=_precedence) if _costs_more_in_region(found) else kept)
+
+
+def _costs_more_in_region(found: PriceCalculation) -> bool:
+    pattern = _DEARER_IN_REGION.get(found.provider.id)
+    return pattern is not None and pattern.match(found.model.id) is not None
+
+
+def _in_region(row: PriceRow) -> PriceRow:
+    """What ``row`` says, for calls that must be answered in one region: every kind of token costs more."""
+    prices: dict[str, Any] = {
+        kind: _decimal(price * _IN_REGION) for kind in TOKEN_PRICES if (price := getattr(row, kind)) is not None
+    }
+    tier = f"{REGIONAL} {row.service_tier}".rstrip()
+    return replace(row, service_tier=tier, source=f"{row.source}, +10 % in a region", **prices)
 
 
 def _find(provider: str, model: str) -> PriceCalculation | None:

@@ -6,6 +6,7 @@ against genai-prices.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
@@ -13,7 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from otel_sessions.base import names
-from otel_sessions.base.price import INPUT_PRICES, LARGEST_COUNT, TOKEN_PRICES, PriceRow
+from otel_sessions.base.price import INPUT_PRICES, LARGEST_COUNT, REGIONAL, TOKEN_PRICES, PriceRow, tiers_of
 from otel_sessions.prices.book import book_edition, rows_for
 
 # Amounts are integers, which are exact and ten times as fast as Decimal. A price has at most 18 decimals, and is per
@@ -144,21 +145,39 @@ def in_force(tariffs: Iterable[Tariff], second: int, input_tokens: int) -> Tarif
 
 def _tariffs_of(attributes: Mapping[str, Any]) -> tuple[Tariff, ...]:
     get = attributes.get
-    speed = get(names.RESPONSE_SPEED)
     return _tariffs(
         book_edition(),
         str(get(names.PROVIDER) or ""),
         str(get(names.RESPONSE_MODEL) or ""),
         str(get(names.REQUEST_MODEL) or ""),
-        f"speed={speed}" if speed else str(get(names.RESPONSE_SERVICE_TIER) or ""),
+        _tier_of(attributes),
     )
+
+
+def _tier_of(attributes: Mapping[str, Any]) -> str:
+    get = attributes.get
+    speed = get(names.RESPONSE_SPEED)
+    tier = f"speed={speed}" if speed and speed != "standard" else str(get(names.RESPONSE_SERVICE_TIER) or "")
+    is_regional = get(names.RESPONSE_REGION) or _is_regional(str(get(names.SERVER_ADDRESS) or ""))
+    return f"{REGIONAL} {tier}".rstrip() if is_regional else tier
+
+
+@lru_cache(maxsize=1024)
+def _is_regional(host: str) -> bool:
+    return _REGIONAL_HOST.fullmatch(host) is not None
+
+
+# End points of OpenAI, xAI and Vertex AI that answer in their own region, or in one of several countries.
+_REGIONAL_HOST = re.compile(
+    r"[a-z]+\.api\.(openai\.com|x\.ai)|[a-z0-9-]+-aiplatform\.googleapis\.com|aiplatform\.[a-z]+\.rep\.googleapis\.com"
+)
 
 
 @lru_cache(maxsize=4096)
 def _tariffs(_edition: int, provider: str, answered: str, asked: str, tier: str) -> tuple[Tariff, ...]:
     """Those of the model that answered, or else of the one asked for, that hold for ``tier``."""
     rows = (answered and rows_for(provider, answered)) or (asked and rows_for(provider, asked)) or ()
-    return tuple(tariff(row) for row in rows if row.service_tier in ("", tier))
+    return tuple(tariff(row) for held in dict.fromkeys(tiers_of(tier)) for row in rows if row.service_tier == held)
 
 
 def _counts(attributes: Mapping[str, Any]) -> dict[str, int]:

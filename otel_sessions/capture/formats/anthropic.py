@@ -137,12 +137,22 @@ def usage(raw: Mapping[str, Any]) -> Usage:
         web_searches=tokens(part_of(raw, "server_tool_use").get("web_search_requests")),
         service_tier=text(raw.get("service_tier")),
         speed=text(raw.get("speed")),
+        region=_region(raw),
         cost=_cost(raw),
     )
 
 
 def _sum(items: Sequence[Mapping[str, Any]], key: str) -> int | None:
     return total(*(tokens(item.get(key)) for item in items))
+
+
+def _region(raw: Mapping[str, Any]) -> str | None:
+    """Where inference was kept (https://platform.claude.com/docs/en/manage-claude/data-residency); None for anywhere."""
+    region = text(raw.get("inference_geo"))
+    return None if region in _ANYWHERE else region
+
+
+_ANYWHERE = ("global", "not_available")
 
 
 def _cost(raw: Mapping[str, Any]) -> float | None:

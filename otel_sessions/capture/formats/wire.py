@@ -65,6 +65,7 @@ _USAGE_NAMES: Mapping[str, str] = {
     "web_searches": names.WEB_SEARCHES,
     "service_tier": names.RESPONSE_SERVICE_TIER,
     "speed": names.RESPONSE_SPEED,
+    "region": names.RESPONSE_REGION,
     "cost": names.COST,
 }
 
@@ -94,6 +95,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True, rename=_USAGE_NAMES
     """Searches that the provider made and bills one by one."""
     service_tier: str | None = None
     speed: str | None = None
+    region: str | None = None
     cost: float | None = None
     """USD, where the response itself says so."""
 

@@ -18,7 +18,7 @@ SELECT
         field = 'usage_json', 'tokens not said otherwise',
         field = 'response_json', 'response_id, response_model',
         field IN ('cost', 'cost_json', 'input_cost', 'output_cost', 'currency'), 'cost_usd',
-        field IN ('speed', 'batch'), 'service_tier',
+        field IN ('speed', 'batch', 'region'), 'service_tier',
         field
     ) AS column,
     attribute,

@@ -82,6 +82,7 @@ FROM
             'anthropic.request.service_tier'
         ]),
         ('speed', 1, ['otel_sessions.response.speed']),
+        ('region', 1, ['otel_sessions.response.region']),
         ('batch', 1, ['gen_ai.request.batch']),
 
         -- How it went.

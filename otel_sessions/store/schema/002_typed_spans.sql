@@ -23,13 +23,13 @@ CREATE TABLE IF NOT EXISTS found_spans /*on_cluster*/
         'aggregated' = 1, 'audio_input' = 2, 'audio_output' = 3, 'batch' = 4, 'billable' = 5, 'cache_write' = 6,
         'cache_write_1h' = 7, 'cached' = 8, 'cached_audio_input' = 9, 'cached_image_input' = 10, 'conversation' = 11,
         'cost' = 12, 'cost_json' = 13, 'cost_source' = 14, 'cost_status' = 15, 'currency' = 16, 'error_type' = 17,
-        'finish' = 18, 'first_chunk_at' = 19, 'http_status' = 20, 'image_input' = 21, 'image_output' = 22, 'input' =
-        23, 'input_cost' = 24, 'kind' = 25, 'kind_ai_sdk' = 26, 'log' = 27, 'log_seconds' = 28, 'not_llm' = 29,
-        'output' = 30, 'output_cost' = 31, 'path' = 32, 'provider' = 33, 'reasoning' = 34, 'request_model' = 35,
-        'response_end' = 36, 'response_id' = 37, 'response_json' = 38, 'response_model' = 39, 'server_address' = 40,
-        'service_tier' = 41, 'session' = 42, 'session_name' = 43, 'speed' = 44, 'step' = 45, 'streamed' = 46,
-        'superseded_by' = 47, 'total' = 48, 'ttft_milliseconds' = 49, 'ttft_seconds' = 50, 'usage_json' = 51, 'user' =
-        52, 'video_input' = 53, 'video_output' = 54, 'web_search' = 55
+        'finish' = 18, 'first_chunk_at' = 19, 'http_status' = 20, 'image_input' = 21, 'image_output' = 22, 'input' = 23,
+        'input_cost' = 24, 'kind' = 25, 'kind_ai_sdk' = 26, 'log' = 27, 'log_seconds' = 28, 'not_llm' = 29,
+        'output' = 30, 'output_cost' = 31, 'path' = 32, 'provider' = 33, 'reasoning' = 34, 'region' = 35,
+        'request_model' = 36, 'response_end' = 37, 'response_id' = 38, 'response_json' = 39, 'response_model' = 40,
+        'server_address' = 41, 'service_tier' = 42, 'session' = 43, 'session_name' = 44, 'speed' = 45, 'step' = 46,
+        'streamed' = 47, 'superseded_by' = 48, 'total' = 49, 'ttft_milliseconds' = 50, 'ttft_seconds' = 51,
+        'usage_json' = 52, 'user' = 53, 'video_input' = 54, 'video_output' = 55, 'web_search' = 56
     ), String)
 )
 ENGINE = Null;
@@ -99,13 +99,13 @@ CREATE TABLE IF NOT EXISTS read_spans /*on_cluster*/
         'aggregated' = 1, 'audio_input' = 2, 'audio_output' = 3, 'batch' = 4, 'billable' = 5, 'cache_write' = 6,
         'cache_write_1h' = 7, 'cached' = 8, 'cached_audio_input' = 9, 'cached_image_input' = 10, 'conversation' = 11,
         'cost' = 12, 'cost_json' = 13, 'cost_source' = 14, 'cost_status' = 15, 'currency' = 16, 'error_type' = 17,
-        'finish' = 18, 'first_chunk_at' = 19, 'http_status' = 20, 'image_input' = 21, 'image_output' = 22, 'input' =
-        23, 'input_cost' = 24, 'kind' = 25, 'kind_ai_sdk' = 26, 'log' = 27, 'log_seconds' = 28, 'not_llm' = 29,
-        'output' = 30, 'output_cost' = 31, 'path' = 32, 'provider' = 33, 'reasoning' = 34, 'request_model' = 35,
-        'response_end' = 36, 'response_id' = 37, 'response_json' = 38, 'response_model' = 39, 'server_address' = 40,
-        'service_tier' = 41, 'session' = 42, 'session_name' = 43, 'speed' = 44, 'step' = 45, 'streamed' = 46,
-        'superseded_by' = 47, 'total' = 48, 'ttft_milliseconds' = 49, 'ttft_seconds' = 50, 'usage_json' = 51, 'user' =
-        52, 'video_input' = 53, 'video_output' = 54, 'web_search' = 55
+        'finish' = 18, 'first_chunk_at' = 19, 'http_status' = 20, 'image_input' = 21, 'image_output' = 22, 'input' = 23,
+        'input_cost' = 24, 'kind' = 25, 'kind_ai_sdk' = 26, 'log' = 27, 'log_seconds' = 28, 'not_llm' = 29,
+        'output' = 30, 'output_cost' = 31, 'path' = 32, 'provider' = 33, 'reasoning' = 34, 'region' = 35,
+        'request_model' = 36, 'response_end' = 37, 'response_id' = 38, 'response_json' = 39, 'response_model' = 40,
+        'server_address' = 41, 'service_tier' = 42, 'session' = 43, 'session_name' = 44, 'speed' = 45, 'step' = 46,
+        'streamed' = 47, 'superseded_by' = 48, 'total' = 49, 'ttft_milliseconds' = 50, 'ttft_seconds' = 51,
+        'usage_json' = 52, 'user' = 53, 'video_input' = 54, 'video_output' = 55, 'web_search' = 56
     ), String)
 )
 ENGINE = Null;

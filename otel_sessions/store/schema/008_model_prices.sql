@@ -2,12 +2,13 @@
 -- Prices are in US dollars, per million tokens; request and web_search per thousand. NULL: such tokens are not billed.
 -- A row holds from valid_from on, each day from time_from (seconds since midnight UTC), for calls with more than
 -- tier_start input tokens (0: all), answered on service_tier (empty: any that has no row of its own). Of the rows that
--- hold for a call those of its own service tier win, then the user's over the book's, then the latest.
+-- hold for a call those of its own service tier win, then the user's over the book's, then the latest. A call that had to
+-- be answered in a region has `regional` before its tier: `regional flex` wins over `regional`, that over `flex`.
 CREATE TABLE IF NOT EXISTS model_prices /*on_cluster*/
 (
     provider LowCardinality(String) COMMENT 'gen_ai.provider.name as on the span',
     model String COMMENT 'model as on the span',
-    service_tier LowCardinality(String) COMMENT 'tier of the response; empty: every tier that has no row of its own',
+    service_tier LowCardinality(String) COMMENT 'tier of the response, `regional` before it for calls that had to be answered in one region; empty: every tier that has no row of its own',
     origin LowCardinality(String) COMMENT 'book, or user: such rows win',
     valid_from DateTime('UTC') COMMENT 'holds for calls that start then or later',
     time_from UInt32 COMMENT 'holds each day from this second on, since midnight UTC',
@@ -32,8 +33,8 @@ CREATE TABLE IF NOT EXISTS model_prices /*on_cluster*/
     version UInt64 COMMENT 'of two rows under one condition the larger counts',
     id UInt64 MATERIALIZED sipHash64(provider, model, service_tier, origin, valid_from, time_from, tier_start, version),
     -- Sorts in the order in which the rows of a model are tried.
-    condition Tuple(any_tier Bool, from_book Bool, negative_since Int64, negative_time Int64, negative_start Int64, negative_version Int64, tier String, id UInt64)
-        MATERIALIZED (service_tier = '', origin != 'user', -toInt64(toUnixTimestamp(valid_from)), -toInt64(time_from), -toInt64(tier_start), -toInt64(version), toString(service_tier), id),
+    condition Tuple(tier_rank UInt8, from_book Bool, negative_since Int64, negative_time Int64, negative_start Int64, negative_version Int64, tier String, id UInt64)
+        MATERIALIZED (multiIf(service_tier = '', 3, service_tier = 'regional', 1, startsWith(service_tier, 'regional '), 0, 2), origin != 'user', -toInt64(toUnixTimestamp(valid_from)), -toInt64(time_from), -toInt64(tier_start), -toInt64(version), toString(service_tier), id),
     bills_input Bool MATERIALIZED input IS NOT NULL,
     bills_output Bool MATERIALIZED output IS NOT NULL,
     -- What one more of each count of usage adds to the cost while the totals stay as they are; the order is that of
@@ -85,7 +86,7 @@ SELECT
 FROM
 (
     SELECT
-        typed.* EXCEPT (counts, priced_model, input_size, started_second),
+        typed.* EXCEPT (counts, priced_model, input_size, started_second, said_tier, tiers),
         prices.id AS book_id,
         prices.source AS book_source,
         multiIf(
@@ -121,7 +122,14 @@ FROM
             if(response_model != '', response_model, request_model) AS model,
             llm['response_id'] AS response_id,
             llm['server_address'] AS server_address,
-            multiIf(llm['speed'] NOT IN ('', 'standard'), concat('speed=', llm['speed']), lower(llm['batch']) = 'true', 'batch', llm['service_tier']) AS service_tier,
+            multiIf(llm['speed'] NOT IN ('', 'standard'), concat('speed=', llm['speed']), lower(llm['batch']) = 'true', 'batch', llm['service_tier']) AS said_tier,
+            -- Hosts of OpenAI, xAI and Vertex AI that answer in their own region; prices/costs.py has the same.
+            if(
+                llm['region'] != '' OR match(server_address, '^([a-z]+\\.api\\.(openai\\.com|x\\.ai)|[a-z0-9-]+-aiplatform\\.googleapis\\.com|aiplatform\\.[a-z]+\\.rep\\.googleapis\\.com)$'),
+                trim(TRAILING ' ' FROM concat('regional ', said_tier)),
+                said_tier
+            ) AS service_tier,
+            if(startsWith(service_tier, 'regional'), [service_tier, 'regional', trim(LEADING ' ' FROM substring(service_tier, 9)), ''], [service_tier, '']) AS tiers,
             toUInt16OrZero(llm['http_status']) AS http_status,
             llm['streamed'] = 'true' AS streamed,
             llm['response_end'] AS response_end,
@@ -170,7 +178,7 @@ FROM
         SELECT id, source, bills_input, bills_output, weights
         FROM model_prices
     ) AS prices ON prices.id = arrayFirst(
-        condition -> (condition.any_tier OR condition.tier = typed.service_tier)
+        condition -> has(typed.tiers, condition.tier)
             AND condition.negative_since + typed.started_second >= 0
             AND condition.negative_time + typed.started_second % 86400 >= 0
             AND (condition.negative_start = 0 OR condition.negative_start + typed.input_size > 0),

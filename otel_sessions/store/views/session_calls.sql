@@ -33,7 +33,7 @@ CREATE OR REPLACE VIEW session_calls /*on_cluster*/
     user_id String COMMENT 'user of the call; empty if none',
     service LowCardinality(String) COMMENT 'service.name of the process',
     server_address LowCardinality(String) COMMENT 'host that was called',
-    service_tier LowCardinality(String) COMMENT 'service tier of the response, else of the request; batch; speed=fast for a speed sold apart from the tier',
+    service_tier LowCardinality(String) COMMENT 'service tier of the response, else of the request; batch; speed=fast for a speed sold apart from the tier; regional before it where the call had to be answered in one region',
     response_id String COMMENT 'the provider''s id of the response',
     scope LowCardinality(String) COMMENT 'instrumentation that wrote the span'
 )

@@ -150,6 +150,8 @@ class Sender:
         if found is Verdict.DESTINATION:
             # The next batch would fare no better; taken slowly, few batches end among the dead.
             self._pause()
+        else:
+            self._failures = 0  # it was the batch, not the destination
         return True
 
     def _pause(self) -> bool:

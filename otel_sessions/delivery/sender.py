@@ -18,6 +18,8 @@ _FIRST_RETRY_SECONDS = 0.25
 _LAST_RETRY_SECONDS = 30.0
 _IDLE_SECONDS = 5.0
 _LONGEST_REST_SECONDS = 5.0
+# Of its process's time, and in the same way of a server's that many processes write to.
+_SHARE_OF_TIME = 0.05
 # Sends of one batch before others get their turn: a batch that fails alone must not hold up all others.
 _ATTEMPTS_IN_A_ROW = 8
 # A batch that may have arrived longer ago than this may have left the destination's memory of tokens.
@@ -117,10 +119,10 @@ class Sender:
     def _rest(self, started: float, took: float) -> None:
         """Let short batches gather: an insert costs the store about the same whatever its length.
 
-        One per batch age, and no more than a fifth of the time; less where a full batch or a flush waits.
+        One per batch age, and no more than a twentieth of the time, unless a full batch or a flush waits.
         """
         limits = self._outbox.limits
-        until = started + max(limits.batch_age_seconds, min(5 * took, _LONGEST_REST_SECONDS))
+        until = started + max(limits.batch_age_seconds, min(took / _SHARE_OF_TIME, _LONGEST_REST_SECONDS))
         while not (self._closed or self._hurried or self._ledger.batched >= limits.batch_size):
             if (left := until - time.monotonic()) <= 0:
                 break

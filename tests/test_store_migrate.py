@@ -106,8 +106,8 @@ def test_the_engine_can_read_the_schema_of_a_cluster(empty: Store) -> None:
         assert "ON CLUSTER `main`" in text
         assert ("Replicated" in tree) == ("MergeTree" in statement)
         assert "non_replicated" not in text
-        assert text.count("replicated_deduplication_window = 1000") == statement.count(
-            "non_replicated_deduplication_window = 1000"
+        assert text.count("replicated_deduplication_window = 10000") == statement.count(
+            "non_replicated_deduplication_window = 10000"
         )
         assert rendered(statement, "") == statement
 
@@ -122,4 +122,4 @@ def test_every_table_that_an_insert_fills_remembers_its_batches() -> None:
     for statement in statements:
         created = re.search(r"CREATE TABLE IF NOT EXISTS (\w+)", statement)
         if created and created[1] in {*targets, "otel_traces"} and "ENGINE = Null" not in statement:
-            assert "non_replicated_deduplication_window = 1000" in statement, created[1]
+            assert "non_replicated_deduplication_window = 10000" in statement, created[1]

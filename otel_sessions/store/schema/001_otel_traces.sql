@@ -92,4 +92,4 @@ CREATE TABLE IF NOT EXISTS otel_traces /*on_cluster*/
 ENGINE = /*replicated*/MergeTree
 PARTITION BY toYYYYMM(Timestamp)
 ORDER BY (SessionId, Timestamp)
-SETTINGS index_granularity = 1024, min_compress_block_size = 16384, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000;
+SETTINGS index_granularity = 1024, min_compress_block_size = 16384, ttl_only_drop_parts = 1, merge_selector_base = 20, non_replicated_deduplication_window = 10000;

@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS suppressed_calls /*on_cluster*/
 ENGINE = /*replicated*/MergeTree
 PARTITION BY toYYYYMM(started_at)
 ORDER BY (session_id, started_at)
-SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000;
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS suppressed_calls_mv /*on_cluster*/ TO suppressed_calls AS
 SELECT

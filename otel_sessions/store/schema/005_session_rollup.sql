@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS session_rollup /*on_cluster*/
 )
 ENGINE = /*replicated*/AggregatingMergeTree
 ORDER BY session_id
-SETTINGS index_granularity = 256, min_compress_block_size = 4096, non_replicated_deduplication_window = 1000;
+SETTINGS index_granularity = 256, min_compress_block_size = 4096, merge_selector_base = 10, non_replicated_deduplication_window = 10000;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS session_rollup_mv /*on_cluster*/ TO session_rollup AS
 SELECT

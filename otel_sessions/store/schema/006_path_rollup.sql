@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS path_rollup /*on_cluster*/
 )
 ENGINE = /*replicated*/AggregatingMergeTree
 ORDER BY (is_unnamed, id_time, session_name, path, session_id)
-SETTINGS index_granularity = 1024, non_replicated_deduplication_window = 1000;
+SETTINGS index_granularity = 1024, non_replicated_deduplication_window = 10000;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS path_rollup_mv /*on_cluster*/ TO path_rollup AS
 SELECT

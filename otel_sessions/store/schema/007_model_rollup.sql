@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS model_rollup /*on_cluster*/
 )
 ENGINE = /*replicated*/AggregatingMergeTree
 ORDER BY (hour, provider, model)
-SETTINGS non_replicated_deduplication_window = 1000;
+SETTINGS non_replicated_deduplication_window = 10000;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS model_rollup_mv /*on_cluster*/ TO model_rollup AS
 SELECT

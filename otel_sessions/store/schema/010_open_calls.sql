@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS open_calls /*on_cluster*/
 )
 ENGINE = /*replicated*/ReplacingMergeTree(version)
 ORDER BY (trace_id, span_id)
-SETTINGS non_replicated_deduplication_window = 1000;
+SETTINGS non_replicated_deduplication_window = 10000;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS open_calls_mv /*on_cluster*/ TO open_calls AS
 SELECT
@@ -108,7 +108,7 @@ CREATE TABLE IF NOT EXISTS settling /*on_cluster*/
 )
 ENGINE = /*replicated*/MergeTree
 ORDER BY (round, trace_id, span_id)
-SETTINGS non_replicated_deduplication_window = 1000;
+SETTINGS non_replicated_deduplication_window = 10000;
 
 -- One row per finished round.
 CREATE TABLE IF NOT EXISTS settlements /*on_cluster*/

@@ -21,7 +21,7 @@ demo: $(VENV)/.demo ## an agent run offline, then its session tree
 
 test: $(VENV)/.dev ## the test suite
 	@echo "== running the tests (a part that is missing on this machine is a visible skip)"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lint: $(VENV)/.dev ## style and formatting
 	$(BIN)/ruff check .

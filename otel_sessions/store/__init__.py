@@ -27,7 +27,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base.price import PriceRow
 from otel_sessions.store import arrivals, doubt, rows
-from otel_sessions.store.connection import Connection
+from otel_sessions.store.connection import UNCOMPILED, Connection
 from otel_sessions.store.dsn import MEMORY, parse
 from otel_sessions.store.migrate import FileState, migrate, schema_state
 from otel_sessions.store.pricing import add_prices, replace_prices
@@ -57,6 +57,7 @@ _INSERT_SETTINGS = {
     "deduplicate_blocks_in_dependent_materialized_views": "1",
     # A span with a wild timestamp must not make the server refuse its whole batch.
     "throw_on_max_partitions_per_insert_block": "0",
+    **UNCOMPILED,
 }
 
 

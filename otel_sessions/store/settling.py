@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 from otel_sessions.base.errors import StoreError
 from otel_sessions.store import arrivals
-from otel_sessions.store.connection import Connection
+from otel_sessions.store.connection import UNCOMPILED, Connection
 
 _STAGE = "settle_1_stage"
 _STEPS = (
@@ -149,6 +149,7 @@ class Settling:
             "insert_deduplication_token": f"{name}-{number}",
             "deduplicate_blocks_in_dependent_materialized_views": "1",
             "async_insert": "0",
+            **UNCOMPILED,
         }
         self._connection.command(_statement(name), {"round": number}, settings=settings)
 

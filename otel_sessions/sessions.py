@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapp
 from contextvars import Token
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from opentelemetry import context
 from opentelemetry.context import Context
@@ -23,8 +23,6 @@ from otel_sessions.base.guard import count, guarded
 from otel_sessions.base.paths import ROOT, new_session_id, normalize_id, normalize_path
 from otel_sessions.base.values import Session, normalize_properties
 
-P = ParamSpec("P")
-R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 S_co = TypeVar("S_co", bound=Session | None, covariant=True)
 
@@ -84,10 +82,10 @@ class Block(Generic[S_co]):
     def __call__(self, function: F) -> F:
         """``function`` with a new block around each call."""
         if inspect.isasyncgenfunction(function):
-            return cast("F", _around_async_generator(self._resolve, function))
+            return cast("F", _around_async_generator(lambda: _Body(self._resolve()), function))
         if inspect.isgeneratorfunction(function):
-            return cast("F", _around_generator(self._resolve, function))
-        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+            return cast("F", _around_generator(lambda: _Body(self._resolve()), function))
+        if _is_coroutine_function(function):
             return cast("F", _around_coroutine(self, function))
         return cast("F", _around_function(self, function))
 
@@ -144,18 +142,26 @@ def current_session() -> Session | None:
     return active_session()
 
 
-def with_context(function: Callable[P, R]) -> Callable[P, R]:
-    """``function``, to be run by an executor or a thread, in a copy of the context as it is now.
+def with_context(function: F) -> F:
+    """``function``, to be run by an executor, a thread or a task, in a copy of the context as it is now.
 
-    Each call gets a copy of its own, so that one wrapped function can run in many threads at once.
+    Each call gets a copy of its own, so that one wrapped function can run in many threads at once. Of what is not run
+    where it is called, a coroutine or the body of a generator, it is the OpenTelemetry context: session, span, baggage.
     """
-    snapshot = contextvars.copy_context()
+    snapshot, here = contextvars.copy_context(), context.get_current()
+    if inspect.isasyncgenfunction(function):
+        return cast("F", _around_async_generator(lambda: _Body(None, here), function))
+    if inspect.isgeneratorfunction(function):
+        return cast("F", _around_generator(lambda: _Body(None, here), function))
+    if _is_coroutine_function(function):
+        return cast("F", _awaited_in(here, function))
 
     @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        return snapshot.copy().run(function, *args, **kwargs)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        result = snapshot.copy().run(function, *args, **kwargs)
+        return _await_in(_Body(None, here), result) if inspect.iscoroutine(result) else result
 
-    return run
+    return cast("F", run)
 
 
 def _resolve_session(given: Session) -> Session:
@@ -176,7 +182,11 @@ def _resolve_session(given: Session) -> Session:
 def _resolve_step(name: str, kind: str | None) -> Session | None:
     outer = active_session()
     if outer is None:
-        count("step.outside", "otel-sessions: step(%.80r) outside any session does nothing; open a session first", name)
+        count(
+            "step.outside",
+            "otel-sessions: step(%.80r) outside any session does nothing; open a session first, and in threads see with_context()",
+            name,
+        )
         return None
     return outer.at(name, kind)
 
@@ -204,13 +214,14 @@ def _properties(value: object) -> dict[str, str]:
 
 
 class _Body:
-    """The context of a generator's body: attached while the body runs, kept while it is suspended."""
+    """The context of a generator's or a coroutine's body: attached while the body runs, kept while it is suspended."""
 
     __slots__ = ("_context", "_session", "_token")
 
-    def __init__(self, session: Session | None) -> None:
+    def __init__(self, session: Session | None, ctx: Context | None = None) -> None:
+        """``session`` is what :meth:`opened` enters; without one the body runs in ``ctx``, or wherever it is resumed."""
         self._session = session
-        self._context: Context | None = None
+        self._context = ctx
         self._token: Token[Context] | None = None
 
     def opened(self) -> None:
@@ -256,6 +267,18 @@ async def _await_in(body: _Body, coroutine: Coroutine[Any, Any, Any]) -> Any:
         body.closed()
 
 
+def _is_coroutine_function(function: object) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _awaited_in(ctx: Context, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return await _await_in(_Body(None, ctx), function(*args, **kwargs))
+
+    return wrapper
+
+
 def _around_coroutine(block: Block[Any], function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -265,10 +288,10 @@ def _around_coroutine(block: Block[Any], function: Callable[..., Any]) -> Callab
     return wrapper
 
 
-def _around_generator(resolve: Callable[[], Session | None], function: Callable[..., Any]) -> Callable[..., Any]:
+def _around_generator(new_body: Callable[[], _Body], function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        body = _Body(resolve())
+        body = new_body()
         body.opened()
         try:
             return (yield from _drive(body, function(*args, **kwargs)))
@@ -299,10 +322,10 @@ def _drive(body: _Body, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, 
             resume = functools.partial(inner.send, sent)
 
 
-def _around_async_generator(resolve: Callable[[], Session | None], function: Callable[..., Any]) -> Callable[..., Any]:
+def _around_async_generator(new_body: Callable[[], _Body], function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        body = _Body(resolve())
+        body = new_body()
         body.opened()
         inner: AsyncGenerator[Any, Any] = function(*args, **kwargs)
         advance: Callable[[], Any] = functools.partial(_first, inner)

@@ -541,6 +541,62 @@ def test_with_context_takes_any_callable(function: Callable[..., int]) -> None:
     assert with_context(function)([1, 2, 3] if function is len else 0) == 3
 
 
+async def test_with_context_takes_the_session_into_a_task_that_was_there_before() -> None:
+    """A worker awaits each job in the context in which it was handed in, and is in its own again afterwards."""
+    jobs: asyncio.Queue[Callable[[], Coroutine[Any, Any, None]]] = asyncio.Queue()
+    seen: list[str | None] = []
+
+    async def job(name: str) -> None:
+        async with step(name):
+            await asyncio.sleep(0)
+            seen.append(here())
+
+    async def work() -> None:
+        while True:
+            await (await jobs.get())()
+            seen.append(here())
+            jobs.task_done()
+
+    worker = asyncio.create_task(work())
+    async with session("run"), step("a"):
+        wrapped = with_context(job)
+        jobs.put_nowait(functools.partial(wrapped, "b"))
+        jobs.put_nowait(with_context(lambda: job("c")))
+    await jobs.join()
+    worker.cancel()
+    assert inspect.iscoroutinefunction(wrapped)
+    assert seen == ["run/a/b", None, "run/a/c", None]
+
+
+async def test_with_context_keeps_the_session_in_the_body_of_a_generator() -> None:
+    """Whoever asks for the items, and from where: the body runs where it was wrapped, the caller stays where it is."""
+
+    def items() -> Generator[str | None, None, None]:
+        yield here()
+        yield here()
+
+    async def async_items() -> AsyncGenerator[str | None, None]:
+        yield here()
+        yield here()
+
+    with session("run"), step("a"):
+        wrapped, async_wrapped = with_context(items), with_context(async_items)
+    with session("other"):
+        assert [(item, here()) for item in wrapped()] == [("run/a", "other/")] * 2
+        assert [(item, here()) async for item in async_wrapped()] == [("run/a", "other/")] * 2
+
+
+def test_with_context_outside_a_session_is_outside_it_everywhere() -> None:
+    """What was wrapped before a session was opened does not find its way into it."""
+
+    async def work() -> str | None:
+        return here()
+
+    wrapped = with_context(work)
+    with session("run"):
+        assert asyncio.run(wrapped()) is None
+
+
 def test_a_copied_context_carries_the_session() -> None:
     """contextvars.copy_context is all that is needed to hand a session on by hand."""
     with session("run"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import otel_sessions
 
@@ -88,6 +90,14 @@ def test_the_door_is_narrow() -> None:
     assert {"configure", "session", "step", "current_session", "instrument", "uninstrument", "flush", "shutdown"} <= {
         *otel_sessions.__all__
     }
+
+
+def test_an_older_opentelemetry_will_do() -> None:
+    """Agent frameworks hold OpenTelemetry back: beside them we have to do with the first that knows httpx2."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = {each.name: each.specifier for each in map(Requirement, project["dependencies"])}
+    first = {"api": "1.44.0", "sdk": "1.44.0", "exporter-otlp": "1.44.0", "instrumentation-httpx": "0.65b0"}
+    assert all(wanted[f"opentelemetry-{name}"].contains(number) for name, number in first.items())
 
 
 def test_only_settings_reads_our_environment() -> None:

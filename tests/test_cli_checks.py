@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+from recorded_spans import SECOND, START, call
 
 from otel_sessions.cli import checks as doctor
 from otel_sessions.cli.app import Run
@@ -98,6 +100,29 @@ def test_google_genai_beside_aiohttp_is_a_warning(installed: dict[str, str | Non
     assert '"transport": httpx.AsyncHTTPTransport()' in found("none")["google-genai"].fix
     installed["google-genai"] = None
     assert "google-genai" not in found("none")
+
+
+def test_dspy_with_a_client_of_its_own_is_a_warning(installed: dict[str, str | None]) -> None:
+    """Its calls would make no span, silently, unless it is told to use litellm."""
+    installed["dspy"] = "3.3.1"
+    assert "dspy" not in found("none")
+    installed["dspy"] = "3.4.1"
+    warned = found("none")["dspy"]
+    assert (warned.state, warned.fix) == ("warn", 'dspy.LM(..., engine="litellm")')
+
+
+def test_recent_calls_in_no_session_are_a_warning(tmp_path: Path) -> None:
+    """A thread that lost its session shows in no session's tree: doctor counts what it called, of the last day."""
+    dsn = f"chdb://{tmp_path / 'store'}"
+    now = time.time() - START / SECOND
+    with open_store(dsn) as store:
+        store.migrate()
+        store.insert([call(1, "run", start=now), call(2, "", start=now - 86_400 * 2, trace=2)], "batch-1")
+    assert "calls outside sessions" not in found(dsn)
+    with open_store(dsn) as store:
+        store.insert([call(3, "", start=now, trace=3), call(4, "", start=now, trace=4)], "batch-2")
+    warned = found(dsn)["calls outside sessions"]
+    assert (warned.state, warned.found.split()[0]) == ("warn", "2")
 
 
 def test_other_tracing_is_named(installed: dict[str, str | None]) -> None:

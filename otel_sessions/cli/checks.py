@@ -18,6 +18,7 @@ from otel_sessions.cli.text import ago
 from otel_sessions.store import Store
 
 State = Literal["ok", "warn", "fail"]
+_STRAY_HOURS = 24
 
 _CORE = ("opentelemetry-sdk", "clickhouse-connect", "genai-prices", "msgspec")
 _SDKS = ("openai", "anthropic", "google-genai", "mistralai", "groq", "cohere", "litellm")
@@ -75,6 +76,9 @@ def _installation() -> Iterator[Check]:
         module = "httpx" if genai.startswith(("1.", "2.")) else "httpx2"
         fix = f'Client(http_options={{"async_client_args": {{"transport": {module}.AsyncHTTPTransport()}}}})'
         yield Check("google-genai", "warn", found, fix)
+    if (dspy := _installed("dspy")) and not dspy.startswith(("2.", "3.0.", "3.1.", "3.2.", "3.3.")):
+        found = "DSPy has an HTTP client of its own since 3.4: its calls are not recorded"
+        yield Check("dspy", "warn", found, 'dspy.LM(..., engine="litellm")')
 
 
 def _pipeline(environ: Mapping[str, str]) -> Iterator[Check]:
@@ -123,6 +127,7 @@ def _opened(run: Run, shown: str) -> Iterator[Check]:
             yield schema
             if schema.state == "ok":
                 yield _sessions(run, store)
+                yield from _strays(store)
     except OtelSessionsError as error:
         yield Check("store", "fail", str(error), "See the message; --store DSN names another store.")
 
@@ -148,6 +153,14 @@ def _sessions(run: Run, store: Store) -> Check:
     if not newest:
         return Check("sessions", "warn", "none yet", _how_to_fill(run))
     return Check("sessions", "ok", f"the newest started {ago(newest[0].started_at, datetime.now(UTC))}")
+
+
+def _strays(store: Store) -> Iterator[Check]:
+    calls = store.reader().calls_outside_sessions(_STRAY_HOURS)
+    if calls:
+        found = f"{calls} calls of the last {_STRAY_HOURS} hours are in none"
+        fix = "Open session() around them; docs/frameworks.md says where threads and tasks lose it."
+        yield Check("calls outside sessions", "warn", found, fix)
 
 
 def _spool(run: Run) -> Iterator[Check]:

@@ -97,6 +97,12 @@ class Reader:
         found = self._connection.query(_sql("unbilled_calls"), {"session_id": session_id}).result_rows
         return int(found[0][0]) if found else 0
 
+    def calls_outside_sessions(self, hours: int) -> int:
+        """How many LLM calls of the last ``hours`` belong to no session."""
+        self._settling.before_reading()
+        found = self._connection.query(_sql("calls_outside_sessions"), {"hours": hours}).result_rows
+        return int(found[0][0]) if found else 0
+
     def prices(self, name: str = "") -> list[PriceRow]:
         """The price book's rows whose ``provider/model`` contains ``name``, by name and condition."""
         result = self._connection.query(_sql("prices"), {"name": name})

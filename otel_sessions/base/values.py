@@ -85,7 +85,7 @@ class FlushResult:
 
 def copied(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
     """A copy of a span's attributes: one C call for the SDK's containers, where each look-up is several in Python."""
-    if not attributes:
+    if attributes is None:
         return {}
     found: dict[str, Any] = attributes.copy() if hasattr(attributes, "copy") else dict(attributes)
     return found

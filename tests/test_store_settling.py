@@ -15,6 +15,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Status, StatusCode
 from recorded_spans import call, span
 
+from otel_sessions.base.paths import session_trace_id, step_span_id
 from otel_sessions.store import Store, open_store
 
 TOTALS = "SELECT calls, input_tokens, output_tokens FROM sessions WHERE session_id = 's1'"
@@ -254,6 +255,32 @@ def test_a_call_below_a_chain_in_nobodys_context_counts_once(store: Store, start
             other(10 * number + 2, "genai", f"r{number}", parent=9, start=start + 0.2, seconds=0.6),
         )
     check(store, len(starts), {str(10 * number + 1): "same usage" for number in range(1, len(starts) + 1)})
+
+
+@pytest.mark.parametrize("exported", [True, False], ids=["steps", "steps later"])
+def test_a_step_between_a_chain_and_its_call_keeps_them_together(store: Store, exported: bool) -> None:  # noqa: FBT001
+    """The program's step inside a node of a framework is above the call alone; both name it as their path."""
+    trace = session_trace_id("s1")
+    above, inside = (step_span_id("s1", path) for path in ("/graph", "/graph/node"))
+    steps = [
+        span(above, {"session.id": "s1", "session.path": "/graph", "otel_sessions.step": True}, trace=trace, seconds=9),
+        span(
+            inside,
+            {"session.id": "s1", "session.path": "/graph/node", "otel_sessions.step": True},
+            trace=trace,
+            parent=above,
+            seconds=9,
+        ),
+    ]
+    insert(
+        store,
+        *(steps if exported else ()),
+        chain(8, above, trace=trace, start=0.5, seconds=8),
+        other(11, "langchain", path="/graph/node", parent=8, trace=trace, start=1, seconds=0.8),
+        call(12, path="/graph/node", parent=inside, trace=trace, start=1.1, seconds=0.6),
+        other(21, "langchain", path="/graph/other", parent=8, trace=trace, start=1.2, seconds=0.4),
+    )
+    check(store, 2, {"11": "same usage"})
 
 
 def test_calls_of_two_steps_are_two_exchanges(store: Store) -> None:

@@ -130,6 +130,7 @@ WITH
             paths[naming[at]] AS named_path,
             trace_session,
             parents[top[at]] AS anchor,
+            up[top[at]] = 0 OR steps[up[top[at]]] AS is_at_step,
             has(near, at) AND (has(around_usage, at) OR has(around_sure, at) OR NOT usages[at]) AS is_wrapper,
             arrayMin(arrayFilter((id, n) -> n = at, ids, near)) AS inner_id,
             ids[if(
@@ -177,8 +178,14 @@ WITH
             multiIf(is_named, 'parent', k.session_id != '', toString(k.session_source), p.above_session != '', 'parent', p.trace_session != '', 'trace', '') AS session_source,
             multiIf(is_named, p.named_path, k.session_id != '', k.path, p.above_session != '', p.above_path, p.trace_session != '', '/', '') AS path,
             k.session_source != 'own' AND p.named_session != '' AS is_named,
-            -- Below the same span, or at the top of their traces.
-            if(p.anchor != '', cityHash64(k.trace_id, p.anchor), cityHash64(k.service)) AS place,
+            -- Below the same span, or at the top of their traces. Below a step it is that of its own path (docs/paths.md): a
+            -- step within a chain is above the call, and not above the chain's span of it.
+            multiIf(
+                p.anchor = '', cityHash64(k.service),
+                p.is_at_step AND k.session_source = 'own' AND k.path NOT IN ('', '/') AND k.trace_id = lower(substring(hex(SHA256(k.session_id)), 1, 32)),
+                    cityHash64(k.trace_id, lower(substring(hex(SHA256(concat(k.session_id, '\n', k.path))), 1, 16))),
+                cityHash64(k.trace_id, p.anchor)
+            ) AS place,
             p.is_wrapper AND NOT k.is_sure AS is_wrapper,
             p.inner_id AS inner_id,
             if(k.is_sure OR is_error, '', p.inside_id) AS inside_id,

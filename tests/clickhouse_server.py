@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quick_engine import UNCOMPILED
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -95,10 +94,7 @@ def run(folder: str, text: bytes, body: bytes, query: Mapping[str, str]) -> byte
 def _connect(folder: str) -> Any:
     import chdb
 
-    handle: Any = chdb.connect(folder)  # type: ignore[no-untyped-call]
-    for name, value in UNCOMPILED.items():
-        handle.query(f"SET {name} = {value}")
-    return handle
+    return chdb.connect(folder)  # type: ignore[no-untyped-call]
 
 
 def _insert(handle: Any, into: str, kind: str, data: bytes) -> bytes:

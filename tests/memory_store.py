@@ -6,8 +6,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from quick_engine import UNCOMPILED
-
 from otel_sessions.store import Store, open_store
 
 
@@ -16,8 +14,4 @@ def memory_store() -> Iterator[Store]:
     """An empty store, for the time of the block."""
     with open_store(f"chdb://memory?database=t{uuid.uuid4().hex}") as opened:
         opened.migrate()
-        connection = opened._connection
-        for client in (connection._open().main, connection._open_readonly()):
-            for name, value in UNCOMPILED.items():
-                client.set_client_setting(name, value)
         yield opened

@@ -18,7 +18,7 @@ _FIRST_RETRY_SECONDS = 0.25
 _LAST_RETRY_SECONDS = 30.0
 _IDLE_SECONDS = 5.0
 _LONGEST_REST_SECONDS = 5.0
-# Of its process's time, and in the same way of a server's that many processes write to.
+# Of the time, for inserts: chDB works in the host's process, and a server for many hosts.
 _SHARE_OF_TIME = 0.05
 # Sends of one batch before others get their turn: a batch that fails alone must not hold up all others.
 _ATTEMPTS_IN_A_ROW = 8

@@ -49,7 +49,7 @@ _PROVIDERS = (
 # alone, where such models have names of their own. Anthropic (from 4.6 on, older ones refuse): platform.claude.com, Data
 # residency; on Vertex AI from 4.5 on: Claude on Vertex AI. OpenAI, models since March 2026: developers.openai.com, Data
 # residency. xAI: docs.x.ai, Regional endpoints. Gemini on Vertex AI: LiteLLM's catalogue of November 2026, which says the
-# same of the others.
+# same of all others but xAI.
 _DEARER_IN_REGION = {
     "anthropic": re.compile(r"claude-"),
     "google": re.compile(

@@ -1,8 +1,9 @@
-"""Spans per second into chDB: `python -m bench.export [--spans N] [--batch N] [--kind calls|steps|others]`.
+"""Spans per second into chDB: `python -m bench.export [--spans N] [--batch N] [--kind others|steps|calls]`.
 
-Spans with 20 attributes, made by the SDK, go several ways that take turns in one process, so that each sees the same
-state of the machine. They are LLM calls in sessions (`calls`), spans in sessions that are none (`steps`: tools,
-databases), or spans outside sessions (`others`). Ways:
+Spans with 20 attributes, made by the SDK, go several ways that take turns in one process. They begin when the engine is
+at rest, so that each sees the same state of the machine, and none the merges of another. The spans are outside sessions
+(`others`), in sessions and no LLM calls (`steps`: tools, databases), or LLM calls in sessions (`calls`); without `--kind`
+each in turn, in a process and a store of its own. Ways:
 
 - OTLP: what the OTLP exporter does before it sends anything (encode_spans and SerializeToString)
 - exporter: ClickHouseSpanExporter.export and at the end force_flush, with all that it does: cut, price, encode, spool,
@@ -11,7 +12,8 @@ databases), or spans outside sessions (`others`). Ways:
 - rows: our encoding alone
 - bare, all: an encoded batch into an otel_traces without any materialized view, and into the store as it is
 
-Printed are medians over the rounds, and the ratios.
+Printed are medians over the rounds, the ratios, and the CPU time that a span of the exporter's takes in all, until the
+engine has merged what it wants to merge.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from argparse import Namespace
@@ -36,6 +40,7 @@ from opentelemetry.util.types import AnyValue
 from otel_sessions import ClickHouseSpanExporter
 from otel_sessions.store import Store, open_store
 
+KINDS = ("others", "steps", "calls")
 ATTRIBUTES = 20
 CALLS_PER_SESSION = 12
 PATHS = ("/triage", "/triage/classify", "/research", "/research/search", "/research/read", "/respond")
@@ -93,25 +98,44 @@ def session_of(number: int) -> dict[str, AnyValue]:
 def measure(
     store: Store, bare: Store, exporter: SpanExporter, spans: Sequence[ReadableSpan], given: Namespace
 ) -> dict[str, float]:
-    """Median seconds per way for all of ``spans``."""
+    """Median seconds per way for all of ``spans``, and ``CPU``, the exporter's until the engine is at rest."""
     batches = [spans[start : start + given.batch] for start in range(0, len(spans), given.batch)]
     blocks = list(map(store.encode, batches))
     token = map(str, itertools.count())
     ways: dict[str, Callable[[], object]] = {
-        "OTLP": lambda: [encode_spans(part).SerializeToString() for part in batches],
+        "OTLP": lambda: each(lambda part: encode_spans(part).SerializeToString(), batches),
         "exporter": lambda: exported(exporter, batches),
         "exporter 512": lambda: exported(exporter, [spans[start : start + 512] for start in range(0, len(spans), 512)]),
-        "rows": lambda: [store.encode(part) for part in batches],
+        "rows": lambda: each(store.encode, batches),
         "bare": lambda: inserted(bare, blocks, token),
         "all": lambda: inserted(store, blocks, token),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(given.rounds):
         for name, way in ways.items():
-            began = time.perf_counter()
+            rest(store)
+            began, cpu = time.perf_counter(), time.process_time()
             way()
             taken[name].append(time.perf_counter() - began)
+            if name == "exporter":
+                rest(store)
+                taken.setdefault("CPU", []).append(time.process_time() - cpu)
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def each(encode: Callable[[Sequence[ReadableSpan]], bytes], batches: Iterable[Sequence[ReadableSpan]]) -> None:
+    """Encode every batch, and keep none."""
+    for part in batches:
+        encode(part)
+
+
+def rest(store: Store) -> None:
+    """Wait until the engine has nothing to merge."""
+    quiet = 0
+    while quiet < 3:
+        [(merges,)] = store.reader().query("SELECT count() FROM system.merges").rows
+        quiet = 0 if merges else quiet + 1
+        time.sleep(0.2)
 
 
 def exported(exporter: SpanExporter, batches: Iterable[Sequence[ReadableSpan]]) -> None:
@@ -139,8 +163,12 @@ def main() -> None:
     parser.add_argument("--spans", type=int, default=262_144)
     parser.add_argument("--batch", type=int, default=32_768)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--kind", choices=("calls", "steps", "others"), default="calls")
+    parser.add_argument("--kind", choices=KINDS)
     given = parser.parse_args()
+    if given.kind is None:
+        for kind in KINDS:
+            subprocess.run([sys.executable, "-m", "bench.export", "--kind", kind, *sys.argv[1:]], check=True)
+        return
     spans = spans_of(given.kind, given.spans)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder).resolve()
@@ -151,23 +179,26 @@ def main() -> None:
             exporter = ClickHouseSpanExporter(f"chdb://{path}")
             seconds = measure(store, bare, exporter, spans, given)
             exporter.shutdown()
-    rates = {name: len(spans) / value for name, value in seconds.items()}
-    print(f"{len(spans):,} spans ({given.kind}) of {ATTRIBUTES} attributes in batches of {given.batch:,}")
-    print(f"OTLP encoding alone          {rates['OTLP']:10,.0f} spans/s")
-    print(
-        f"the exporter, into the store {rates['exporter']:10,.0f} spans/s   {rates['exporter'] / rates['OTLP']:.1f} x OTLP (target 5)"
-    )
-    print(
-        f"  512 spans at a time        {rates['exporter 512']:10,.0f} spans/s   {rates['exporter 512'] / rates['OTLP']:.1f} x OTLP"
-    )
-    print(f"our encoding alone           {rates['rows']:10,.0f} spans/s   {rates['rows'] / rates['OTLP']:.1f} x OTLP")
-    print(f"insert, bare otel_traces     {rates['bare']:10,.0f} spans/s   {rates['bare'] / rates['OTLP']:.1f} x OTLP")
-    print(f"insert, all views            {rates['all']:10,.0f} spans/s   {rates['all'] / rates['OTLP']:.1f} x OTLP")
+    report(given, seconds)
+
+
+def report(given: Namespace, seconds: dict[str, float]) -> None:
+    rates = {name: given.spans / value for name, value in seconds.items()}
     both = {name: 1 / (1 / rates["rows"] + 1 / rates[name]) for name in ("bare", "all")}
-    print(f"insert, all views : bare     {rates['all'] / rates['bare']:10.2f}")
-    print(
-        f"spans to rows, all : bare    {both['all'] / both['bare']:10.2f}             (encoded and inserted; target 0.5)"
-    )
+
+    def line(what: str, way: str, note: str = "") -> None:
+        print(f"{what:29}{rates[way]:9,.0f} spans/s {rates[way] / rates['OTLP']:5.1f} x OTLP{note}")
+
+    print(f"{given.spans:,} spans ({given.kind}) of {ATTRIBUTES} attributes in batches of {given.batch:,}")
+    line("OTLP encoding alone", "OTLP")
+    line("the exporter, into the store", "exporter", " (target 5)")
+    line("  512 spans at a time", "exporter 512")
+    line("our encoding alone", "rows")
+    line("insert, bare otel_traces", "bare")
+    line("insert, all views", "all")
+    print(f"insert, all views : bare     {rates['all'] / rates['bare']:9.2f}")
+    print(f"spans to rows, all : bare    {both['all'] / both['bare']:9.2f} (encoded and inserted; target 0.5)")
+    print(f"CPU per span, with merges    {seconds['CPU'] / given.spans * 1e6:9.1f} µs", flush=True)
 
 
 if __name__ == "__main__":

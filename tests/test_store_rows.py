@@ -84,6 +84,25 @@ def test_an_attribute_value_becomes_the_text_that_the_collector_writes(store: St
     assert attributes_of(store, {"key": value, "other": "text"}) == {"key": text, "other": "text"}
 
 
+def test_numbers_of_many_spans_come_out_as_each_alone(store: Store) -> None:
+    """Whole columns of numbers, with some among them that JSON writes differently or not at all."""
+    floats = {0.25: "0.25", 3.0: "3", 2e-8: "2e-8", math.nan: "NaN", -0.0: "-0", 1e22: "1e+22", 7e-5: "0.00007"}
+    integers = (1, -1, 2**64, 10**30, 0, 5, -(2**63))
+    pairs = zip(floats, integers, strict=True)
+    rows_of = stored(store, *(span(at, {"f": value, "i": number}) for at, (value, number) in enumerate(pairs, 1)))
+    found = [row["SpanAttributes"] for row in rows_of]
+    assert found == [{"f": text, "i": str(n)} for text, n in zip(floats.values(), integers, strict=True)]
+
+
+def test_ids_of_a_batch_in_which_all_have_a_parent(store: Store) -> None:
+    """Each id is its own, with its leading zeros."""
+    found = stored(store, span(1, parent=2**64 - 1), span(2**63, parent=1))
+    assert [(row["SpanId"], row["ParentSpanId"]) for row in found] == [
+        (f"{1:016x}", "f" * 16),
+        ("8" + "0" * 15, f"{1:016x}"),
+    ]
+
+
 def test_lone_surrogates_become_replacement_characters(store: Store) -> None:
     """Keys, values, nested values and names: the batch arrives, the rest of the text unchanged."""
     hostile = span(1, {"k\ud800": "v\udfff", "nested": ("\ud800",)}, name="n\ud800")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, chain, repeat
 
@@ -53,6 +54,16 @@ def block(columns: Iterable[Column], rows: int) -> bytes:
 def strings(name: str, values: Sequence[str]) -> Column:
     """A column of type String."""
     return Column(name, "String", texts(values))
+
+
+def hexadecimals(name: str, values: Sequence[int | None], size: int) -> Column:
+    """A column of type String, from ids of ``size`` bytes; empty for None."""
+    # hex() puts a character between ids: the byte that says how long the next text is.
+    length = bytes((2 * size,))
+    with suppress(TypeError, OverflowError):
+        ids = b"".join(map(int.to_bytes, values, repeat(size)))  # type: ignore[arg-type]
+        return Column(name, "String", (length if ids else b"") + ids.hex(length, size).encode())
+    return strings(name, ["" if number is None else f"{number:0{2 * size}x}" for number in values])
 
 
 def low_cardinality(name: str, values: Sequence[str]) -> Column:

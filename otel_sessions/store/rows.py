@@ -85,15 +85,31 @@ def _column_texts(values: Sequence[Any]) -> Iterable[str]:
     if len(kinds) > 1:
         return [_TEXT[type(value)](value) for value in values]
     [kind] = kinds
-    return values if kind is str else map(_TEXT[kind], values)
+    if kind is str:
+        return values
+    return _COLUMN_TEXTS[kind](values) if kind in _COLUMN_TEXTS else map(_TEXT[kind], values)
+
+
+def _float_texts(values: Sequence[float]) -> Iterable[str]:
+    # The texts are the same but for exponents, what JSON cannot say, and integers.
+    texts = _numbers(values)
+    return [
+        _float_text(value) if "e" in text or text == "null" else text.removesuffix(".0")
+        for value, text in zip(values, texts, strict=True)
+    ]
+
+
+def _numbers(values: Sequence[float]) -> list[str]:
+    """``values`` as JSON has them, in one call for all: a tenth of the time that ``repr`` takes for a float."""
+    return _encoder.encode(values).decode()[1:-1].split(",")
 
 
 def _ids(spans: Sequence[ReadableSpan]) -> Iterable[Column]:
     contexts = [span.context or _NO_CONTEXT for span in spans]
     parents = [span.parent for span in spans]
-    yield native.strings("TraceId", [f"{context.trace_id:032x}" for context in contexts])
-    yield native.strings("SpanId", [f"{context.span_id:016x}" for context in contexts])
-    yield native.strings("ParentSpanId", [f"{parent.span_id:016x}" if parent else "" for parent in parents])
+    yield native.hexadecimals("TraceId", [context.trace_id for context in contexts], 16)
+    yield native.hexadecimals("SpanId", [context.span_id for context in contexts], 8)
+    yield native.hexadecimals("ParentSpanId", [parent.span_id if parent else None for parent in parents], 8)
     states = [context.trace_state for context in contexts]
     yield native.strings("TraceState", [state.to_header() if state else "" for state in states])
 
@@ -219,6 +235,7 @@ class _Conversions(dict[type, Callable[[Any], str]]):
         return _other_text
 
 
+_COLUMN_TEXTS: dict[type, Callable[[Sequence[Any]], Iterable[str]]] = {int: _numbers, float: _float_texts}
 _TEXT = _Conversions(
     {
         str: str,

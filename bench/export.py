@@ -38,6 +38,7 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AnyValue
 
 from otel_sessions import ClickHouseSpanExporter
+from otel_sessions.base.group import grouped
 from otel_sessions.store import Store, open_store
 
 KINDS = ("others", "steps", "calls")
@@ -100,13 +101,13 @@ def measure(
 ) -> dict[str, float]:
     """Median seconds per way for all of ``spans``, and ``CPU``, the exporter's until the engine is at rest."""
     batches = [spans[start : start + given.batch] for start in range(0, len(spans), given.batch)]
-    blocks = list(map(store.encode, batches))
+    blocks = [store.encode(grouped(part)) for part in batches]
     token = map(str, itertools.count())
     ways: dict[str, Callable[[], object]] = {
         "OTLP": lambda: each(lambda part: encode_spans(part).SerializeToString(), batches),
         "exporter": lambda: exported(exporter, batches),
         "exporter 512": lambda: exported(exporter, [spans[start : start + 512] for start in range(0, len(spans), 512)]),
-        "rows": lambda: each(store.encode, batches),
+        "rows": lambda: each(lambda part: store.encode(grouped(part)), batches),
         "bare": lambda: inserted(bare, blocks, token),
         "all": lambda: inserted(store, blocks, token),
     }

@@ -37,7 +37,7 @@ from otel_sessions.base.guard import count, guarded
 from otel_sessions.base.settings import Settings, masked
 from otel_sessions.base.values import FlushResult
 from otel_sessions.delivery import Delivery, Limits, Send, SpoolPlace, cutting, spool_place
-from otel_sessions.prices import PriceRegistry, add_cost
+from otel_sessions.prices import PriceRegistry, note_costs
 from otel_sessions.processor import SessionSpanProcessor
 from otel_sessions.store import Store, open_store
 
@@ -230,7 +230,7 @@ def _deliveries(wanted: Settings, store: Store | None) -> tuple[Delivery, ...]:
         deliveries.append(_to_store(wanted, store, numbered=True))
     if wanted.otlp_endpoint is not None:
         send = _otlp_sender(wanted.otlp_endpoint)
-        stages = (cutting(wanted.max_value_length), add_cost)
+        stages = (cutting(wanted.max_value_length), note_costs)
         name = masked(wanted.otlp_endpoint)
         deliveries.append(Delivery(name, send, stages=stages, limits=_limits(wanted)))
     return tuple(deliveries)

@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 
 from otel_sessions.base.errors import StoreUnavailableError
+from otel_sessions.base.group import SpanGroup
 from otel_sessions.delivery import Delivery, Limits, SpoolPlace, spool_place
 from otel_sessions.delivery.batch import Batch
 
 DSN = "http://folder:8123/otel"
 
 
-def encode(spans: Sequence[ReadableSpan], _attributes: object = None) -> bytes:
+def encode(groups: Sequence[SpanGroup]) -> bytes:
     """A line per span."""
-    return "".join(json.dumps(span.name) + "\n" for span in spans).encode()
+    return "".join(json.dumps(span.name) + "\n" for group in groups for span in group.spans).encode()
 
 
 def decode(body: bytes) -> list[str]:

@@ -15,6 +15,7 @@ from recorded_spans import call
 
 from otel_sessions.assembly import spool_of
 from otel_sessions.base import settings
+from otel_sessions.base.group import grouped
 from otel_sessions.cli.app import program
 from otel_sessions.delivery import Spool
 from otel_sessions.store import Store, open_store
@@ -49,12 +50,12 @@ def document(*arguments: str) -> Any:
 
 def leave(spool: Spool, token: str = "left", numbers: tuple[int, ...] = (1, 2, 3)) -> None:
     """As a process that ended would."""
-    spool.put(batch_of(token, len(numbers), Store.encode([call(number, path="/") for number in numbers])))
+    spool.put(batch_of(token, len(numbers), Store.encode(grouped([call(number, path="/") for number in numbers]))))
     spool.release()
 
 
 def bury(spool: Spool, token: str, reason: str) -> None:
-    spool.put(batch_of(token, 2, Store.encode([call(1), call(2)])))
+    spool.put(batch_of(token, 2, Store.encode(grouped([call(1), call(2)]))))
     batch = spool.next()
     assert batch is not None
     spool.bury(batch, reason, revivable=False)
@@ -106,7 +107,7 @@ def test_spans_of_running_processes_need_no_command(dsn: str, spool: Spool) -> N
     """What a process that runs has put into the spool it will send; what another left beside it is told apart."""
     with open_store(dsn) as store:
         store.migrate()
-    spool.put(batch_of("own", 2, Store.encode([call(1), call(2)])))
+    spool.put(batch_of("own", 2, Store.encode(grouped([call(1), call(2)]))))
     own = "2 spans for this store wait on disk; running processes send them by themselves: otel-sessions spool status\n"
     assert read("list").stderr.endswith(own)
     assert "✓ spool" in read("doctor").stdout

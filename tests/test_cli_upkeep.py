@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from recorded_spans import call
 
+from otel_sessions.base.group import grouped
 from otel_sessions.cli.app import program
 from otel_sessions.store import Store, open_store, rows
 
@@ -31,7 +32,7 @@ NESTED = (other(1, "framework", seconds=4), other(2, "sdk", start=1, parent=1))
 
 def arrive(store: Store, *spans: ReadableSpan) -> None:
     """As from a Collector: nothing but an INSERT."""
-    store._connection.insert("otel_traces", rows.COLUMNS, [rows.encode(spans)], {"async_insert": "0"})
+    store._connection.insert("otel_traces", rows.COLUMNS, [rows.encode(grouped(spans))], {"async_insert": "0"})
 
 
 def read(store: Store) -> list[tuple[int, int]]:

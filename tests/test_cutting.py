@@ -8,6 +8,7 @@ import pytest
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanContext
 
+from otel_sessions.base.group import grouped
 from otel_sessions.base.guard import counters
 from otel_sessions.delivery import cutting
 
@@ -20,8 +21,9 @@ def span(attributes: dict[str, Any] | None = None, **parts: Any) -> ReadableSpan
 
 def cut(given: ReadableSpan) -> tuple[ReadableSpan, dict[str, Any]]:
     """The span, and its attributes, after the stage."""
-    attributes = dict(given.attributes or {})
-    return cutting(100)(given, attributes), attributes
+    [group] = cutting(100)(grouped([given])[0])
+    [attributes] = group.rows()
+    return group.spans[0], attributes
 
 
 def test_what_fits_is_the_same_span() -> None:

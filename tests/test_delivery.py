@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from otel_sessions.base.errors import StoreError, StoreUnavailableError
+from otel_sessions.base.group import SpanGroup
 from otel_sessions.base.values import FlushResult
 from otel_sessions.delivery import Delivery, Limits
 
@@ -22,7 +22,7 @@ class Destination:
     """Keeps what it was sent; ``open`` says whether it can be reached."""
 
     def __init__(self) -> None:
-        self.batches: dict[str, list[str]] = {}
+        self.batches: dict[str, list[ReadableSpan]] = {}
         self.open = threading.Event()
         self.open.set()
         self.attempts = threading.Semaphore(0)
@@ -34,11 +34,15 @@ class Destination:
             raise StoreError("no such column")
         if not self.open.is_set():
             raise StoreUnavailableError("connection refused")
-        self.batches[token] = [span.name for span in spans]
+        self.batches[token] = [*spans]
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        return [span for batch in self.batches.values() for span in batch]
 
     @property
     def names(self) -> list[str]:
-        return [name for batch in self.batches.values() for name in batch]
+        return [span.name for span in self.spans]
 
 
 @pytest.fixture
@@ -142,17 +146,24 @@ def test_shutdown_counts_what_it_could_not_deliver(destination: Destination) -> 
 
 
 def test_a_failing_stage_costs_the_stage_and_not_the_span(destination: Destination) -> None:
-    """When a stage raises, the span is delivered as it was."""
+    """When a stage raises for a span, that is delivered as it was, and the others with what the stage gives them."""
 
-    def broken(span: ReadableSpan, attributes: object) -> NoReturn:
-        raise ValueError(span.name)
+    def broken(group: SpanGroup) -> Iterable[SpanGroup]:
+        if any(span.name == "odd" for span in group.spans):
+            raise ValueError("odd")
+        return (group.given({"staged": [True] * len(group)}),)
 
     delivery = Delivery("here", destination.send, stages=(broken,), limits=Limits(1000, 10, 0.01))
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(delivery)
-    provider.get_tracer("tests").start_span("kept").end()
-    assert delivery.flush(10).delivered == 1
-    assert destination.names == ["kept"]
+    for name in ("first", "odd", "last"):
+        provider.get_tracer("tests").start_span(name).end()
+    assert delivery.flush(10).delivered == 3
+    assert {span.name: dict(span.attributes or {}) for span in destination.spans} == {
+        "first": {"staged": True},
+        "odd": {},
+        "last": {"staged": True},
+    }
     delivery.shutdown()
 
 

@@ -75,7 +75,9 @@ def test_a_long_queue_is_batched_in_time(age: float, batches: int) -> None:
     limits = Limits(10_000, 10_000, age)
     outbox = Outbox(ledger, None, limits)
     ready: list[int] = []
-    Batcher(Recipe(limits, lambda spans, _noted: b"x" * len(spans)), ledger, outbox, lambda: ready.append(1)).drain()
+    Batcher(
+        Recipe(limits, lambda groups: b"x" * sum(map(len, groups))), ledger, outbox, lambda: ready.append(1)
+    ).drain()
     assert len(ready) == batches
     batch = outbox.next()
     assert batch is not None

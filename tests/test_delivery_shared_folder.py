@@ -17,6 +17,7 @@ from recorded_spans import call
 
 from otel_sessions.assembly import spool_of
 from otel_sessions.base import settings
+from otel_sessions.base.group import grouped
 from otel_sessions.delivery import Spool
 from otel_sessions.store import Store
 
@@ -138,7 +139,7 @@ def test_a_folder_that_is_free_again_gets_what_was_made_meanwhile(dsn: str) -> N
 def test_pushing_into_a_held_folder_says_who_holds_it(dsn: str) -> None:
     """The command sends nothing, exits 1 and names the process; what waits stays, and is sent when the folder is free."""
     spool = Spool(spool_of(settings.load({"store": dsn})) or pytest.fail("no spool"))
-    spool.put(batch_of("left", 1, Store.encode([call()])))
+    spool.put(batch_of("left", 1, Store.encode(grouped([call()]))))
     spool.release()
     program = "from otel_sessions.store import open_store; store = open_store(dsn); print(store.server_version(), flush=True); sys.stdin.readline()"
     with process(program, dsn) as reader:

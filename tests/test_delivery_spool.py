@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 from folder_destination import Folder, batch_of, decode, encode, named
 
 from otel_sessions.base.errors import SpoolError, StoreError, StoreUnavailableError
+from otel_sessions.base.group import SpanGroup
 from otel_sessions.base.guard import counters
 from otel_sessions.delivery import Delivery, Limits, Spool, SpoolPlace, push
 from otel_sessions.delivery import sender as sending
@@ -205,7 +206,7 @@ def test_full_spool_and_full_queue_drop_the_newest_and_add_up(folder: Folder) ->
         "here",
         folder.send,
         limits=Limits(queue_size=200, batch_size=10, batch_age_seconds=0.01),
-        encode=lambda spans, _noted: encode(spans) + b" " + os.urandom(30_000).hex().encode(),
+        encode=lambda groups: encode(groups) + b" " + os.urandom(30_000).hex().encode(),
         spool=folder.place(max_bytes=400_000),
     )
     made = 0
@@ -300,8 +301,8 @@ def test_a_damaged_spool_is_counted_as_lost(folder: Folder, *, settled: bool) ->
 def test_one_span_that_cannot_be_encoded_costs_no_other(folder: Folder) -> None:
     """A batch whose encoding fails is divided until only the culprit is dropped."""
 
-    def picky(spans: object, _noted: object) -> bytes:
-        body = encode(spans)  # type: ignore[arg-type]
+    def picky(groups: Sequence[SpanGroup]) -> bytes:
+        body = encode(groups)
         if b'"a-7"' in body:
             raise ValueError("a-7")
         return body

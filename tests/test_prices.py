@@ -12,7 +12,8 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base import names
-from otel_sessions.prices import add_cost, cost_of
+from otel_sessions.base.group import grouped
+from otel_sessions.prices import cost_of, note_costs
 
 AT = int(datetime(2026, 11, 20, tzinfo=UTC).timestamp() * 1e9)
 
@@ -32,9 +33,10 @@ def call(**changed: Any) -> dict[str, Any]:
 
 def priced(attributes: dict[str, Any]) -> dict[str, Any]:
     """``attributes`` after the stage."""
-    span, found = ReadableSpan("x", attributes=attributes, start_time=AT, end_time=AT + 5), dict(attributes)
-    assert add_cost(span, found) is span
-    return found
+    span = ReadableSpan("x", attributes=attributes, start_time=AT, end_time=AT + 5)
+    [group] = note_costs(grouped([span])[0])
+    assert list(group.spans) == [span]
+    return next(group.rows())
 
 
 def test_cached_input_is_part_of_the_input_and_has_its_own_price() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import genai_prices
@@ -17,8 +18,9 @@ from memory_store import memory_store
 from recorded_spans import SECOND, START, call
 
 from otel_sessions.base import names
+from otel_sessions.base.group import grouped
 from otel_sessions.base.price import REGIONAL
-from otel_sessions.prices import book_version, cost_of, rows_for
+from otel_sessions.prices import book_version, cost_of, note_costs, rows_for
 from otel_sessions.prices.book import context_of
 from otel_sessions.store import Store
 
@@ -185,6 +187,21 @@ def test_python_says_what_genai_prices_says(cases: list[Case], expected: list[De
     """The cost on the span is genai-prices' in all points of the grid."""
     found = [cost_of(case.attributes, case.nanoseconds).amount for case in cases]
     assert differences(cases, expected, found) == []
+
+
+def test_many_calls_at_once_cost_what_each_costs_alone(cases: list[Case], expected: list[Decimal | None]) -> None:
+    """Calls are priced in groups; whatever stands beside it, each costs what genai-prices says of it alone."""
+    order = random.Random(7).sample(range(len(cases)), len(cases))
+    found: dict[int, float | None] = {}
+    for first in range(0, len(order), 512):
+        spans = [
+            call(at, start=cases[at].nanoseconds / SECOND - START / SECOND, more=_only(cases[at].attributes))
+            for at in order[first : first + 512]
+        ]
+        for group in chain.from_iterable(map(note_costs, grouped(spans))):
+            costs = group.columns.get(names.COST, [None] * len(group))
+            found |= {span.context.span_id: cost for span, cost in zip(group.spans, costs, strict=True)}
+    assert [found[at] for at in range(len(cases))] == [None if amount is None else float(amount) for amount in expected]
 
 
 def test_sql_says_what_genai_prices_says(store: Store, cases: list[Case], expected: list[Decimal | None]) -> None:

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from test_prices_grid import PICO, UNITS
 
 from otel_sessions.base import names
+from otel_sessions.base.group import grouped
 from otel_sessions.prices import PriceRegistry, cost_of
 
 FOLDER = os.environ.get("OTEL_SESSIONS_RECORDINGS", "")
@@ -91,7 +92,7 @@ def _in_sql(spans: list[ReadableSpan]) -> dict[str, Decimal | None]:
     with memory_store() as store:
         registry = PriceRegistry(store.add_prices)
         for span in spans:
-            registry.price(span, dict(span.attributes or {}))
+            list(registry.price(grouped([span])[0]))
         registry.publish()
         # Without the cost that Python put on them: the database has to find it.
         store.insert(spans, "batch")

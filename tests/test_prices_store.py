@@ -15,6 +15,7 @@ from recorded_spans import SECOND, START, call, span
 
 from otel_sessions.base import names
 from otel_sessions.base.errors import StoreError, StoreUnavailableError
+from otel_sessions.base.group import grouped
 from otel_sessions.base.guard import counters
 from otel_sessions.base.price import PriceRow
 from otel_sessions.prices import PriceRegistry, book_version, rows_for
@@ -153,7 +154,7 @@ def test_rows_are_added_once_and_replaced_on_request(book: Store) -> None:
 
 
 def price(registry: PriceRegistry, one: ReadableSpan) -> None:
-    registry.price(one, dict(one.attributes or {}))
+    list(registry.price(grouped([one])[0]))
 
 
 def test_the_registry_brings_each_model_once() -> None:

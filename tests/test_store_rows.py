@@ -21,6 +21,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceState
 from recorded_spans import SECOND, START, context, span
 
+from otel_sessions.base.group import grouped
 from otel_sessions.store import Store, rows
 
 
@@ -203,5 +204,5 @@ def test_whatever_a_span_holds_the_batch_arrives_whole(store: Store, batch: list
 
 def test_encoding_names_the_columns_that_an_insert_fills() -> None:
     """The block starts with as many columns as COLUMNS names, and as many rows as spans."""
-    block = rows.encode([span(1), span(2)])
+    block = rows.encode(grouped([span(1), span(2)]))
     assert (block[0], block[1]) == (len(rows.COLUMNS), 2)

@@ -3,6 +3,7 @@
 names     attribute names on spans
 paths     path grammar, session trace and step span ids
 values    frozen values that travel between stages
+group     spans column by column, which travel between the stages behind the queue
 settings  every setting, its environment variable and default
 errors    the exception tree
 guard     the one guard that keeps telemetry from breaking its host

@@ -9,12 +9,14 @@ from typing import Any, Self
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link
 
+from otel_sessions.base.group import SpanGroup
+
 Attributes = dict[str, Any]
 """All that a span says of itself, and what it was given on its way."""
-Stage = Callable[[ReadableSpan, Attributes], ReadableSpan]
-"""Gets a span and its attributes, which it may change; returns the span, or a copy where more than these has to change."""
-Encode = Callable[[Sequence[ReadableSpan], Sequence[Attributes]], Any]
-"""Spans, and the attributes of each, as a piece of a body, bytes or a list: one after another, pieces are the encoding of all."""
+Stage = Callable[[SpanGroup], Iterable[SpanGroup]]
+"""Returns the same spans as they go on: in several groups if some get attributes that others do not."""
+Encode = Callable[[Sequence[SpanGroup]], Any]
+"""Spans as a piece of a body, bytes or a list: one after another, pieces are the encoding of all."""
 Send = Callable[[Any, str], object]
 """Takes the body of a batch (spans, or pieces of bytes where the delivery encodes) and its token.
 
@@ -48,7 +50,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How spans become a batch: the stages each passes, the encoding, the limits.
+    """How spans become a batch: the stages that they pass, the encoding, the limits.
 
     ``numbered`` spans say which of their session and process they are.
     """

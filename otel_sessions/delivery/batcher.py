@@ -6,14 +6,16 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from otel_sessions.base.group import SpanGroup, grouped
 from otel_sessions.base.guard import count
 from otel_sessions.base.values import copied
-from otel_sessions.delivery.batch import Attributes, Batch, Recipe
+from otel_sessions.delivery.batch import Batch, Recipe, Stage
 from otel_sessions.delivery.intake import LOOSE
 from otel_sessions.delivery.ledger import MEMORY, Ledger
 from otel_sessions.delivery.numbering import Numbering
@@ -24,7 +26,6 @@ GROUP = 512
 """Spans that are encoded together. Small: between the queue and the encoding spans are objects, which the garbage
 collector visits, and encoding keeps the interpreter."""
 _YIELD_EVERY = 8
-Described = tuple[ReadableSpan, Attributes]
 
 
 class Batcher:
@@ -41,9 +42,8 @@ class Batcher:
         self._outbox = outbox
         self._ready = ready
         self._instance = uuid.uuid4().hex
-        numbering = Numbering(self._instance) if recipe.numbered else None
-        self._numbering = numbering
-        self._stages = (*recipe.stages, numbering.number) if numbering else recipe.stages
+        self._numbering = Numbering(self._instance) if recipe.numbered else None
+        self._stages = recipe.stages
         self.group = min(GROUP, recipe.limits.batch_size)
         self._body: list[Any] = []
         self._size = 0
@@ -94,8 +94,7 @@ class Batcher:
         with self._busy:
             self._ledger.move(len(spans), None, MEMORY)
             for start in range(0, len(spans), self.group):
-                for number, piece in self._encoded(list(map(self._prepared, spans[start : start + self.group]))):
-                    self._add(number, piece)
+                self._take(spans[start : start + self.group])
             self._put()
 
     def _gather_groups(self) -> None:
@@ -109,8 +108,11 @@ class Batcher:
                 self._skip_refused()
             group = self._ledger.take(min(waiting, self.group, self._limits.batch_size - self._spans))
             waiting -= len(group)
-            for spans, piece in self._encoded(self._prepared_politely(group)):
-                self._add(spans, piece)
+            self._take(list(self._politely(group)))
+
+    def _take(self, group: Sequence[ReadableSpan]) -> None:
+        for spans, piece in self._encoded(self._prepared(group)):
+            self._add(spans, piece)
 
     def _add(self, spans: int, piece: Any) -> None:
         if self._size + len(piece) > self._limits.batch_bytes:
@@ -129,42 +131,42 @@ class Batcher:
             self._body, self._size, self._spans = [], 0, 0
             self._ready()
 
-    def _prepared_politely(self, group: Sequence[Waiting]) -> list[Described]:
-        done = []
+    def _politely(self, group: Sequence[Waiting]) -> Iterator[ReadableSpan]:
         courteous_until = time.monotonic() + self._tick / 4
-        for number, waiting in enumerate(group):
-            done.append(self._prepared(unpack(waiting)))
-            if number % _YIELD_EVERY == 0 and self._ledger.waiting < LOOSE and time.monotonic() < courteous_until:
+        for position, waiting in enumerate(group):
+            yield unpack(waiting)
+            if position % _YIELD_EVERY == 0 and self._ledger.waiting < LOOSE and time.monotonic() < courteous_until:
                 # Hands the interpreter to a thread of the host that wants it; else that waits for 5 ms, the switch
                 # interval. Not when the queue grows: a busy host gives it back after 5 ms, which leaves 1,600 spans/s;
                 # and not for long: on a machine with too much to do, it may come back after 0.1 s.
                 time.sleep(0)
-        return done
 
-    def _prepared(self, span: ReadableSpan) -> Described:
-        attributes = copied(span.attributes)
+    def _prepared(self, spans: Sequence[ReadableSpan]) -> list[SpanGroup]:
+        attributes = [copied(span.attributes) for span in spans]
+        if self._numbering is not None:
+            for each in attributes:  # before they are grouped: numbers follow the order in which spans ended
+                self._numbering.number(each)
+        groups = grouped(spans, attributes)
         for stage in self._stages:
-            try:
-                span = stage(span, attributes)
-            except Exception:  # noqa: BLE001 - a span that is too long, or without its price, is worth more than no span
-                count("error.stage", "otel-sessions: a stage failed for a span", exc_info=True)
-        return span, attributes
+            groups = list(chain.from_iterable(_passed(stage, group) for group in groups))
+        return groups
 
-    def _encoded(self, spans: Sequence[Described]) -> Iterator[tuple[int, Any]]:
-        piece = None
+    def _encoded(self, groups: Sequence[SpanGroup]) -> Iterator[tuple[int, Any]]:
+        spans, piece = sum(map(len, groups)), None
         try:
-            piece = self._recipe.encode(*zip(*spans, strict=True))
+            piece = self._recipe.encode(groups)
         except Exception as error:  # noqa: BLE001 - one span that cannot be encoded must not take others with it
-            if len(spans) == 1:
+            if spans == 1:
                 count("dropped.unencodable", "otel-sessions: a span cannot be encoded: %s", error, exc_info=True)
                 self._ledger.drop(1, MEMORY, "unencodable")
                 return
-        if piece is not None and (len(piece) <= self._limits.batch_bytes or len(spans) == 1):
-            yield len(spans), piece
+        if piece is not None and (len(piece) <= self._limits.batch_bytes or spans == 1):
+            yield spans, piece
             return
-        middle = len(spans) // 2
-        yield from self._encoded(spans[:middle])
-        yield from self._encoded(spans[middle:])
+        parts = groups if len(groups) > 1 else groups[0].singles()
+        middle = len(parts) // 2
+        yield from self._encoded(parts[:middle])
+        yield from self._encoded(parts[middle:])
 
     def _skip_refused(self) -> None:
         if self._numbering is None or not self._ledger.refused("queue_full"):
@@ -187,3 +189,13 @@ class Batcher:
                 newly,
                 self._limits.queue_size,
             )
+
+
+def _passed(stage: Stage, group: SpanGroup) -> Iterable[SpanGroup]:
+    try:
+        return list(stage(group))
+    except Exception:  # noqa: BLE001 - a span that is too long, or without its price, is worth more than no span
+        if len(group) == 1:
+            count("error.stage", "otel-sessions: a stage failed for a span", exc_info=True)
+            return (group,)
+    return chain.from_iterable(_passed(stage, one) for one in group.singles())

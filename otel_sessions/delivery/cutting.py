@@ -9,9 +9,10 @@ from typing import Any
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link
 
+from otel_sessions.base.group import SpanGroup
 from otel_sessions.base.guard import count
 from otel_sessions.base.values import copied
-from otel_sessions.delivery.batch import Attributes, Stage, remade
+from otel_sessions.delivery.batch import Stage, remade
 
 MAX_VALUE = 1_048_576
 """Longest attribute value in characters (bytes: in bytes; arrays and maps: all their texts together)."""
@@ -21,26 +22,36 @@ _FIXED = frozenset({int, float, bool, type(None)})
 
 def cutting(most: int = MAX_VALUE) -> Stage:
     """The stage that cuts attribute values at ``most`` characters, on spans, their events and their links."""
-    return partial(cut_span, most=most)
+    return partial(cut_group, most=most)
 
 
-def cut_span(span: ReadableSpan, attributes: Attributes, most: int) -> ReadableSpan:
-    """Cut ``attributes``; return ``span``, or a copy of it if something in its events or links had to be cut."""
-    long = _too_long(attributes, most)
-    if long:
-        attributes |= {key: _cut(attributes[key], most) for key in long}
-    cut = _cut_parts(span, attributes, most) if span._events or span._links else span  # noqa: SLF001 - properties that copy
-    if long or cut is not span:
+def cut_group(group: SpanGroup, most: int) -> tuple[SpanGroup]:
+    """``group`` without values that are too long, and itself where there are none; counts the spans that have some."""
+    columns = {name: values for name, values in group.columns.items() if _has_long(values, most)}
+    # The events and links of a span are public properties that copy, and most have none.
+    spans = [_cut_parts(span, most) if span._events or span._links else span for span in group.spans]  # noqa: SLF001
+    cut = {at for at, (new, old) in enumerate(zip(spans, group.spans, strict=True)) if new is not old}
+    cut |= {at for values in columns.values() for at, value in enumerate(values) if _is_long(value, most)}
+    for _ in cut:
         count("attribute.cut", "otel-sessions: attribute values longer than %d characters are cut", most)
-    return cut
+    if not cut:
+        return (group,)
+    return (
+        SpanGroup(spans, group.columns).given(
+            {
+                name: [_cut(value, most) if _is_long(value, most) else value for value in values]
+                for name, values in columns.items()
+            }
+        ),
+    )
 
 
-def _cut_parts(span: ReadableSpan, attributes: Attributes, most: int) -> ReadableSpan:
+def _cut_parts(span: ReadableSpan, most: int) -> ReadableSpan:
     given_events, given_links = span.events, span.links
     events = [_cut_event(event, most) for event in given_events]
     links = [_cut_link(link, most) for link in given_links]
     pairs = zip((*events, *links), (*given_events, *given_links), strict=True)
-    return span if all(new is old for new, old in pairs) else remade(span, attributes, events, links)
+    return span if all(new is old for new, old in pairs) else remade(span, span.attributes, events, links)
 
 
 def _cut_event(event: Event, most: int) -> Event:
@@ -58,21 +69,19 @@ def _cut_link(link: Link, most: int) -> Link:
 def _cut_attributes(given: Mapping[str, Any] | None, most: int) -> Mapping[str, Any] | None:
     """``given`` itself if nothing in it is too long."""
     attributes = copied(given)
-    long = _too_long(attributes, most)
+    long = [key for key, value in attributes.items() if _is_long(value, most)]
     return attributes | {key: _cut(attributes[key], most) for key in long} if long else given
 
 
-def _too_long(attributes: Attributes, most: int) -> list[str]:
-    # Without the names first, and without functions: this looks at every value of every span.
-    for value in attributes.values():
-        if value.__class__ is str:
-            if len(value) > most:
-                break
-        elif value.__class__ not in _FIXED and _length(value, most) > most:
-            break
-    else:
-        return []
-    return [key for key, value in attributes.items() if value.__class__ not in _FIXED and _length(value, most) > most]
+def _has_long(values: Sequence[Any], most: int) -> bool:
+    kinds = set(map(type, values))
+    if kinds == {str}:
+        return max(map(len, values)) > most
+    return not kinds <= _FIXED and any(_is_long(value, most) for value in values)
+
+
+def _is_long(value: Any, most: int) -> bool:
+    return value.__class__ not in _FIXED and _length(value, most) > most
 
 
 def _length(value: Any, most: int) -> int:

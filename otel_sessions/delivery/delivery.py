@@ -13,10 +13,10 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from otel_sessions.base.errors import SpoolError
+from otel_sessions.base.group import SpanGroup
 from otel_sessions.base.guard import count, guarded, logger
 from otel_sessions.base.values import FlushResult
 from otel_sessions.delivery.batch import (
-    Attributes,
     Confirm,
     Destination,
     Encode,
@@ -277,8 +277,12 @@ def push(
     return ledger.result()
 
 
-def _pack_all(spans: Sequence[ReadableSpan], attributes: Sequence[Attributes]) -> list[Waiting]:
-    return [pack(remade(span, each, span.events, span.links)) for span, each in zip(spans, attributes, strict=True)]
+def _pack_all(groups: Sequence[SpanGroup]) -> list[Waiting]:
+    return [
+        pack(remade(span, attributes, span.events, span.links))
+        for group in groups
+        for span, attributes in zip(group.spans, group.rows(), strict=True)
+    ]
 
 
 def _unpacking(send: Send) -> Send:

@@ -6,8 +6,6 @@ with a session, is the end marker; only step spans follow it.
 
 from __future__ import annotations
 
-from opentelemetry.sdk.trace import ReadableSpan
-
 from otel_sessions.base import names
 from otel_sessions.base.paths import ROOT
 from otel_sessions.delivery.batch import Attributes
@@ -28,15 +26,14 @@ class Numbering:
         self._last: dict[str, int] = {}
         self._is_sure = True
 
-    def number(self, span: ReadableSpan, attributes: Attributes) -> ReadableSpan:
-        """The stage that adds process and number; neither if ``span`` belongs to no session."""
+    def number(self, attributes: Attributes) -> None:
+        """Add process and number to the ``attributes`` of a span; neither if it belongs to no session."""
         session = attributes.get(names.SESSION_ID)
         if isinstance(session, str):
             attributes[names.SEQUENCE] = self._next(session, 1)
             attributes[names.PROCESS] = self._name
             if self._is_sure and attributes.get(names.STEP) is True and attributes.get(names.SESSION_PATH) == ROOT:
                 attributes[names.END] = True
-        return span
 
     def skip(self, session: str, spans: int) -> None:
         """So many spans of ``session`` were dropped before they could be numbered."""

@@ -7,17 +7,17 @@ sheet     a user's own prices, as CSV
 """
 
 from otel_sessions.prices.book import book_version, fetch_book, rows_for
-from otel_sessions.prices.costs import Cost, cost_of
-from otel_sessions.prices.registry import PriceRegistry, add_cost
+from otel_sessions.prices.costs import Cost, cost_of, note_costs
+from otel_sessions.prices.registry import PriceRegistry
 from otel_sessions.prices.sheet import read_prices, write_prices
 
 __all__ = [
     "Cost",
     "PriceRegistry",
-    "add_cost",
     "book_version",
     "cost_of",
     "fetch_book",
+    "note_costs",
     "read_prices",
     "rows_for",
     "write_prices",

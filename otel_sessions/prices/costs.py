@@ -7,13 +7,16 @@ against genai-prices.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
+from itertools import repeat
+from operator import mul, sub
 from typing import Any, NamedTuple
 
 from otel_sessions.base import names
+from otel_sessions.base.group import SpanGroup
 from otel_sessions.base.price import INPUT_PRICES, LARGEST_COUNT, REGIONAL, TOKEN_PRICES, PriceRow, tiers_of
 from otel_sessions.prices.book import book_edition, rows_for
 
@@ -45,9 +48,17 @@ _COUNTS = {
     "web_search": names.WEB_SEARCHES,
 }
 _NAMES = tuple((name, kind) for kind, name in _COUNTS.items())
-_INPUT_PARTS = frozenset(INPUT_PRICES[1:])
-_OUTPUT_PARTS = frozenset(TOKEN_PRICES[TOKEN_PRICES.index("output") + 1 :])
-_TOTALS = ("input", "output")
+_TOTAL_OF = {
+    **dict.fromkeys(INPUT_PRICES[1:], "input"),
+    **dict.fromkeys(TOKEN_PRICES[TOKEN_PRICES.index("output") + 1 :], "output"),
+}
+"""The total that a kind of token is part of."""
+Columns = Mapping[str, Sequence[Any]]
+"""Values of several calls, by attribute name."""
+Counts = Mapping[str, Sequence[int]]
+"""Numbers of tokens of several calls, by kind."""
+_Priced = tuple[int | None, str, str | None]
+"""A :class:`Cost` with its amount in 10^-12 USD: an integer is exact, and ten times as fast as Decimal."""
 # Kinds of token that are part of two others, or of a part: what they are part of.
 _OVERLAPS = {
     "cache_write_1h": ("cache_write",),
@@ -100,17 +111,37 @@ def tariff(row: PriceRow) -> Tariff:
     )
 
 
-def note_cost(attributes: dict[str, Any], start_time: int) -> bool:
-    """Add cost, cost status and cost source of the LLM call that ``attributes`` describe; False if it is none."""
-    if attributes.get(names.OPERATION) not in names.LLM_OPERATIONS or attributes.get(names.BILLABLE) is False:
-        return False
-    amount, status, source = cost_of(attributes, start_time)
-    attributes[names.COST_STATUS] = status
-    if amount is not None:
-        attributes[names.COST] = float(amount)
-    if source is not None:
-        attributes[names.COST_SOURCE] = source
-    return True
+def note_costs(group: SpanGroup) -> Iterable[SpanGroup]:
+    """The stage that adds cost, cost status and cost source to LLM calls, and nothing to other spans.
+
+    In several groups, where not all spans get the same of these.
+    """
+    for is_call, part in group.split(_calls(group.columns, len(group))).items():
+        yield from _with_costs(part) if is_call else (part,)
+
+
+def _calls(columns: Columns, rows: int) -> list[bool]:
+    none = [None] * rows
+    operations, billables = columns.get(names.OPERATION, none), columns.get(names.BILLABLE, none)
+    return [
+        billable is not False and operation.__class__ is str and operation in names.LLM_OPERATIONS
+        for operation, billable in zip(operations, billables, strict=True)
+    ]
+
+
+def _with_costs(calls: SpanGroup) -> Iterable[SpanGroup]:
+    picos, statuses, sources = zip(*_costs(calls.columns, [span.start_time or 0 for span in calls.spans]), strict=True)
+    costed = calls.given({names.COST_STATUS: statuses, names.COST: picos, names.COST_SOURCE: sources})
+    lacks = [(pico is None, source is None) for pico, source in zip(picos, sources, strict=True)]
+    for (no_cost, no_source), part in costed.split(lacks).items():
+        columns = dict(part.columns)
+        if no_source:
+            del columns[names.COST_SOURCE]
+        if no_cost:
+            del columns[names.COST]
+        else:
+            columns[names.COST] = [pico / _PICO_DOLLAR for pico in columns[names.COST]]
+        yield SpanGroup(part.spans, columns)
 
 
 def cost_of(attributes: Mapping[str, Any], start_time: int) -> Cost:
@@ -119,16 +150,39 @@ def cost_of(attributes: Mapping[str, Any], start_time: int) -> Cost:
     A cost that the response itself carried is taken as it is (``provided``). The model that answered is looked up
     first, then the one asked for. Usage that contradicts itself has no price.
     """
-    if attributes.get(names.COST) is not None:
-        return Cost(_rounded(attributes[names.COST]), "provided", attributes.get(names.COST_SOURCE))
-    counts = _counts(attributes)
+    [(pico, status, source)] = _costs({name: (value,) for name, value in attributes.items()}, (start_time,))
+    return Cost(None if pico is None else Decimal(pico).scaleb(-_DECIMALS, context=_EXACT), status, source)
+
+
+def _costs(columns: Columns, starts: Sequence[int]) -> Sequence[_Priced]:
+    """What :func:`cost_of` says of each of several calls, whose attributes have the same names."""
+    counts = _counts(columns)
+    given = [cost for cost in columns.get(names.COST, ()) if cost is not None]
+    if counts is None or 0 < len(given) < len(starts):
+        rows = ({name: (values[at],) for name, values in columns.items()} for at in range(len(starts)))
+        return [_costs(row, (start,))[0] for row, start in zip(rows, starts, strict=True)]
+    if given:
+        sources = columns.get(names.COST_SOURCE, [None] * len(given))
+        return [(_picos(cost), "provided", source) for cost, source in zip(given, sources, strict=True)]
     if "input" not in counts and "output" not in counts:
-        return Cost(None, "no_usage")
-    found = in_force(_tariffs_of(attributes), start_time // _SECOND, counts.get("input", 0))
-    amount = _amount(counts, found) if found is not None else None
-    if found is None or amount is None:
-        return Cost(None, "unpriced")
-    return Cost(_money(amount), "priced", found.source)
+        return [(None, "no_usage", None)] * len(starts)
+    return _priced(counts, _tariffs_in_force(columns, starts, counts.get("input", [0] * len(starts))))
+
+
+def _counts(columns: Columns) -> Counts | None:
+    """The numbers of tokens by kind, those that are usable; None if some calls have a usable one where others have not."""
+    found: dict[str, Sequence[int]] = {}
+    for name, kind in _NAMES:
+        values = columns.get(name, ())
+        if values and _are_counts(values):
+            found[kind] = values
+        elif any(_are_counts((value,)) for value in values):
+            return None
+    return found
+
+
+def _are_counts(values: Sequence[Any]) -> bool:
+    return set(map(type, values)) == {int} and min(values) >= 0 and max(values) < _BEYOND_COUNTS
 
 
 def in_force(tariffs: Iterable[Tariff], second: int, input_tokens: int) -> Tariff | None:
@@ -143,23 +197,39 @@ def in_force(tariffs: Iterable[Tariff], second: int, input_tokens: int) -> Tarif
     return None
 
 
-def _tariffs_of(attributes: Mapping[str, Any]) -> tuple[Tariff, ...]:
-    get = attributes.get
-    return _tariffs(
-        book_edition(),
-        str(get(names.PROVIDER) or ""),
-        str(get(names.RESPONSE_MODEL) or ""),
-        str(get(names.REQUEST_MODEL) or ""),
-        _tier_of(attributes),
-    )
+def _tariffs_in_force(columns: Columns, starts: Sequence[int], inputs: Sequence[int]) -> Sequence[Tariff | None]:
+    rows = len(starts)
+    facts = list(zip(*(_texts(columns.get(name, [""] * rows)) for name in _TARIFF_NAMES), strict=True))
+    tariffs = {each: _tariffs_of(*each) for each in set(facts)}
+    earliest = min(starts) // _SECOND
+    if all(not found or _always_holds(found[0], earliest) for found in tariffs.values()):
+        firsts = {each: found[0] if found else None for each, found in tariffs.items()}
+        return list(map(firsts.__getitem__, facts))
+    return [
+        in_force(tariffs[each], start // _SECOND, sent) for each, start, sent in zip(facts, starts, inputs, strict=True)
+    ]
 
 
-def _tier_of(attributes: Mapping[str, Any]) -> str:
-    get = attributes.get
-    speed = get(names.RESPONSE_SPEED)
-    tier = f"speed={speed}" if speed and speed != "standard" else str(get(names.RESPONSE_SERVICE_TIER) or "")
-    is_regional = get(names.RESPONSE_REGION) or _is_regional(str(get(names.SERVER_ADDRESS) or ""))
-    return f"{REGIONAL} {tier}".rstrip() if is_regional else tier
+def _always_holds(found: Tariff, since: int) -> bool:
+    return found.valid_from <= since and found.time_from == 0 and found.tier_start == 0
+
+
+def _texts(values: Sequence[Any]) -> Sequence[str]:
+    return values if set(map(type, values)) == {str} else [str(value or "") for value in values]
+
+
+_TARIFF_NAMES = (
+    names.PROVIDER, names.RESPONSE_MODEL, names.REQUEST_MODEL,
+    names.RESPONSE_SPEED, names.RESPONSE_SERVICE_TIER, names.RESPONSE_REGION, names.SERVER_ADDRESS,
+)  # fmt: skip
+
+
+def _tariffs_of(  # noqa: PLR0913, PLR0917 - the values of _TARIFF_NAMES, "" for what is not said
+    provider: str, answered: str, asked: str, speed: str, service_tier: str, region: str, host: str
+) -> tuple[Tariff, ...]:
+    tier = f"speed={speed}" if speed and speed != "standard" else service_tier
+    is_regional = region or _is_regional(host)
+    return _tariffs(book_edition(), provider, answered, asked, f"{REGIONAL} {tier}".rstrip() if is_regional else tier)
 
 
 @lru_cache(maxsize=1024)
@@ -180,55 +250,64 @@ def _tariffs(_edition: int, provider: str, answered: str, asked: str, tier: str)
     return tuple(tariff(row) for held in dict.fromkeys(tiers_of(tier)) for row in rows if row.service_tier == held)
 
 
-def _counts(attributes: Mapping[str, Any]) -> dict[str, int]:
-    return {
-        kind: count
-        for name, kind in _NAMES
-        if name in attributes and (count := attributes[name]).__class__ is int and 0 <= count < _BEYOND_COUNTS
-    }
+def _priced(counts: Counts, tariffs: Sequence[Tariff | None]) -> list[_Priced]:
+    """Each call by its tariff, those of one tariff together."""
+    found: list[_Priced] = [(None, "unpriced", None)] * len(tariffs)
+    places: dict[int, list[int]] = {}
+    for at, held in enumerate(tariffs):
+        places.setdefault(id(held), []).append(at)
+    for positions in places.values():
+        held = tariffs[positions[0]]
+        if held is not None and "input" in counts:
+            some = {kind: list(map(numbers.__getitem__, positions)) for kind, numbers in counts.items()}
+            for at, amount in zip(positions, _amounts(some, held), strict=True):
+                if amount is not None:
+                    found[at] = (_rounded_picos(amount), "priced", held.source)
+    return found
 
 
-def _amount(counts: Mapping[str, int], found: Tariff) -> int | None:
-    """10^-24 dollars for ``counts`` (kinds as in :class:`PriceRow`; ``input`` and ``output`` are totals).
+def _amounts(counts: Counts, found: Tariff) -> Sequence[int | None]:
+    """10^-24 dollars for each of the calls (kinds as in :class:`PriceRow`; ``input`` and ``output`` are totals).
 
-    None if the counts contradict each other, if the input is unknown, or if nothing of what was used has a price.
+    None if its counts contradict each other, or if nothing of what was used has a price.
     """
-    if "input" not in counts or max(counts.values()) > LARGEST_COUNT or _is_ambiguous(counts, found):
-        return None
-    sent, answered = counts["input"], counts.get("output", 0)
-    if (sent or answered) and not ((sent and found.bills_input) or (answered and found.bills_output)):
-        # Not to be billed is not the same as to cost nothing.
-        return None
-    weights, amount = found.weights, found.per_call
-    # What is left of each total without its parts.
-    for kind, number in _apart(counts).items():
-        if number < 0:
-            return None
-        if kind in _INPUT_PARTS:
-            sent -= number
-        elif kind in _OUTPUT_PARTS:
-            answered -= number
-        elif kind in _TOTALS:
-            continue
-        amount += weights[kind] * number
-    return amount + weights["input"] * sent + weights["output"] * answered if sent >= 0 and answered >= 0 else None
+    parts = _parts(counts)
+    weights = [found.weights[kind] for kind in parts]
+    amounts = [sum(map(mul, weights, numbers), found.per_call) for numbers in zip(*parts.values(), strict=True)]
+    bills_all = found.bills_input and found.bills_output and not found.ambiguous
+    if bills_all and min(map(min, parts.values())) >= 0 and max(map(max, counts.values())) <= LARGEST_COUNT:
+        return amounts
+    calls = (dict(zip(counts, numbers, strict=True)) for numbers in zip(*counts.values(), strict=True))
+    rests = zip(*parts.values(), strict=True)
+    return [
+        amount if min(rest) >= 0 and _has_price(call, found) else None
+        for amount, rest, call in zip(amounts, rests, calls, strict=True)
+    ]
 
 
-def _apart(counts: Mapping[str, int]) -> Mapping[str, int]:
-    """``counts`` with each token in one part only; below 0 where they contradict each other."""
-    if _OVERLAPS.keys().isdisjoint(counts):
-        return counts
-    tokens = dict(counts)
+def _parts(counts: Counts) -> Counts:
+    """``counts`` with each token in one part only, of the totals what is in no part; below 0 where they contradict each other."""
+    parts: dict[str, Sequence[int]] = {"output": [0] * len(counts["input"]), **counts}
     for kind in _OVERLAPS.keys() & counts.keys():
         for whole in _OVERLAPS[kind]:
-            tokens[whole] = tokens.get(whole, 0) - counts[kind]
-    return tokens
+            parts[whole] = list(map(sub, parts.get(whole, repeat(0)), counts[kind]))
+    for kind in counts:
+        if total := _TOTAL_OF.get(kind):
+            parts[total] = list(map(sub, parts[total], parts[kind]))
+    return parts
 
 
-def _is_ambiguous(counts: Mapping[str, int], found: Tariff) -> bool:
+def _has_price(call: Mapping[str, int], found: Tariff) -> bool:
+    sent, answered = call["input"], call.get("output", 0)
+    # Not to be billed is not the same as to cost nothing.
+    is_billed = not (sent or answered) or (sent and found.bills_input) or (answered and found.bills_output)
+    return bool(is_billed) and max(call.values()) <= LARGEST_COUNT and not _is_ambiguous(call, found)
+
+
+def _is_ambiguous(call: Mapping[str, int], found: Tariff) -> bool:
     """Some input is cached, some is audio (or image), nobody says how much is both, and it would cost something else."""
-    return bool(found.ambiguous and counts.get("cached_input")) and any(
-        counts.get(kind) and f"cached_{kind}" not in counts for kind in found.ambiguous
+    return bool(found.ambiguous and call.get("cached_input")) and any(
+        call.get(kind) and f"cached_{kind}" not in call for kind in found.ambiguous
     )
 
 
@@ -236,11 +315,12 @@ def _scaled(price: Decimal | None) -> int:
     return int((price or Decimal(0)).scaleb(18, context=_EXACT))
 
 
-def _money(amount: int) -> Decimal:
-    """``amount`` of 10^-24 dollars, rounded half to even."""
-    pico, rest = divmod(amount, _PICO_DOLLAR)
-    return Decimal(pico + (2 * rest > _PICO_DOLLAR or (2 * rest == _PICO_DOLLAR and pico % 2 == 1))).scaleb(-_DECIMALS)
+def _rounded_picos(amount: int) -> int:
+    """``amount`` of 10^-24 dollars in 10^-12, rounded half to even."""
+    picos, rest = divmod(amount, _PICO_DOLLAR)
+    return picos + (2 * rest > _PICO_DOLLAR or (2 * rest == _PICO_DOLLAR and picos % 2 == 1))
 
 
-def _rounded(amount: object) -> Decimal:
-    return Decimal(str(amount)).quantize(_SMALLEST, context=_EXACT)
+def _picos(cost: object) -> int:
+    """``cost`` in dollars as 10^-12 of them, rounded half to even."""
+    return int(Decimal(str(cost)).quantize(_SMALLEST, context=_EXACT).scaleb(_DECIMALS, context=_EXACT))

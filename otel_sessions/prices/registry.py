@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Any
-
-from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base import names
 from otel_sessions.base.errors import StoreUnavailableError
+from otel_sessions.base.group import SpanGroup
 from otel_sessions.base.guard import count
 from otel_sessions.base.price import PriceRow
 from otel_sessions.prices.book import LONGEST_NAME, book_version, rows_for
-from otel_sessions.prices.costs import note_cost
+from otel_sessions.prices.costs import note_costs
 
 AddPrices = Callable[[Sequence[PriceRow], int], object]
 """Takes rows and their version; knows which of them it has already."""
@@ -31,14 +29,20 @@ class PriceRegistry:
         self._names: dict[tuple[str, str], None] = {}
         self._published = 0
 
-    def price(self, span: ReadableSpan, attributes: dict[str, Any]) -> ReadableSpan:
-        """The stage that adds what ``span`` cost; its models are registered with the next batch."""
-        if note_cost(attributes, span.start_time or 0):
-            provider = str(attributes.get(names.PROVIDER) or "")
-            for key in (names.RESPONSE_MODEL, names.REQUEST_MODEL):
-                if (model := attributes.get(key)) and (provider, str(model)) not in self._names:
-                    self._register(provider, str(model))
-        return span
+    def price(self, group: SpanGroup) -> Iterable[SpanGroup]:
+        """The stage that adds what calls cost; their models are registered with the next batch."""
+        for part in note_costs(group):
+            if names.COST_STATUS in part.columns and names.OPERATION in part.columns:
+                self._register_all(part)
+            yield part
+
+    def _register_all(self, calls: SpanGroup) -> None:
+        unknown = [None] * len(calls)
+        providers = calls.columns.get(names.PROVIDER, unknown)
+        for name in (names.RESPONSE_MODEL, names.REQUEST_MODEL):
+            for provider, model in set(zip(providers, calls.columns.get(name, unknown), strict=True)):
+                if model and (key := (str(provider or ""), str(model))) not in self._names:
+                    self._register(*key)
 
     def _register(self, provider: str, model: str) -> None:
         if len(self._names) < _MOST_NAMES and max(len(model), len(provider)) <= LONGEST_NAME:
@@ -62,9 +66,3 @@ class PriceRegistry:
         except Exception:  # noqa: BLE001 - a span without a row in the price book is worth more than no span
             count("error.prices", "otel-sessions: the price book in the store was not completed", exc_info=True)
         self._published = known
-
-
-def add_cost(span: ReadableSpan, attributes: dict[str, Any]) -> ReadableSpan:
-    """The stage that adds what ``span`` cost, if it is an LLM call."""
-    note_cost(attributes, span.start_time or 0)
-    return span

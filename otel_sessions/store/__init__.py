@@ -21,10 +21,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from otel_sessions.base.group import SpanGroup, grouped
 from otel_sessions.base.price import PriceRow
 from otel_sessions.store import arrivals, doubt, rows
 from otel_sessions.store.connection import UNCOMPILED, Connection
@@ -109,16 +110,13 @@ class Store:
         """Write ``spans`` as one batch; return how many. The same batch under the same token counts once."""
         if not spans:
             return 0
-        self.insert_encoded([rows.encode(spans)], token)
+        self.insert_encoded([rows.encode(grouped(spans))], token)
         return len(spans)
 
     @staticmethod
-    def encode(spans: Sequence[ReadableSpan], attributes: Sequence[dict[str, Any]] | None = None) -> bytes:
-        """``spans`` as :meth:`insert_encoded` takes them; the bytes may be kept and sent by another process.
-
-        ``attributes``: of each, where they are not its own.
-        """
-        return rows.encode(spans, attributes)
+    def encode(groups: Sequence[SpanGroup]) -> bytes:
+        """The spans of ``groups`` as :meth:`insert_encoded` takes them; the bytes may be kept and sent by another process."""
+        return rows.encode(groups)
 
     def insert_encoded(self, blocks: Iterable[bytes], token: str) -> None:
         """Write what :meth:`encode` made as one batch. The same batch under the same token counts once."""

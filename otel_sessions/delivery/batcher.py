@@ -20,12 +20,11 @@ from otel_sessions.delivery.intake import LOOSE
 from otel_sessions.delivery.ledger import MEMORY, Ledger
 from otel_sessions.delivery.numbering import Numbering
 from otel_sessions.delivery.outbox import Outbox
-from otel_sessions.delivery.packing import Waiting, unpack
+from otel_sessions.delivery.packing import unpack
 
 GROUP = 512
 """Spans that are encoded together. Small: between the queue and the encoding spans are objects, which the garbage
 collector visits, and encoding keeps the interpreter."""
-_YIELD_EVERY = 8
 
 
 class Batcher:
@@ -43,7 +42,6 @@ class Batcher:
         self._ready = ready
         self._instance = uuid.uuid4().hex
         self._numbering = Numbering(self._instance) if recipe.numbered else None
-        self._stages = recipe.stages
         self.group = min(GROUP, recipe.limits.batch_size)
         self._body: list[Any] = []
         self._size = 0
@@ -108,7 +106,7 @@ class Batcher:
                 self._skip_refused()
             group = self._ledger.take(min(waiting, self.group, self._limits.batch_size - self._spans))
             waiting -= len(group)
-            self._take(list(self._politely(group)))
+            self._take(list(map(unpack, group)))
 
     def _take(self, group: Sequence[ReadableSpan]) -> None:
         for spans, piece in self._encoded(self._prepared(group)):
@@ -131,25 +129,25 @@ class Batcher:
             self._body, self._size, self._spans = [], 0, 0
             self._ready()
 
-    def _politely(self, group: Sequence[Waiting]) -> Iterator[ReadableSpan]:
-        courteous_until = time.monotonic() + self._tick / 4
-        for position, waiting in enumerate(group):
-            yield unpack(waiting)
-            if position % _YIELD_EVERY == 0 and self._ledger.waiting < LOOSE and time.monotonic() < courteous_until:
-                # Hands the interpreter to a thread of the host that wants it; else that waits for 5 ms, the switch
-                # interval. Not when the queue grows: a busy host gives it back after 5 ms, which leaves 1,600 spans/s;
-                # and not for long: on a machine with too much to do, it may come back after 0.1 s.
-                time.sleep(0)
-
     def _prepared(self, spans: Sequence[ReadableSpan]) -> list[SpanGroup]:
         attributes = [copied(span.attributes) for span in spans]
         if self._numbering is not None:
             for each in attributes:  # before they are grouped: numbers follow the order in which spans ended
                 self._numbering.number(each)
         groups = grouped(spans, attributes)
-        for stage in self._stages:
+        for stage in self._recipe.stages:
+            self._pause()
             groups = list(chain.from_iterable(_passed(stage, group) for group in groups))
+        self._pause()
         return groups
+
+    def _pause(self) -> None:
+        """Hand the interpreter to a thread of the host that wants it; else that waits for 5 ms, the switch interval.
+
+        Not when the queue grows: a busy host gives it back after 5 ms, or, on a machine with too much to do, after 0.1 s.
+        """
+        if self._ledger.waiting < LOOSE:
+            time.sleep(0)
 
     def _encoded(self, groups: Sequence[SpanGroup]) -> Iterator[tuple[int, Any]]:
         spans, piece = sum(map(len, groups)), None

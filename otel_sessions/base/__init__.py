@@ -6,5 +6,6 @@ values    frozen values that travel between stages
 settings  every setting, its environment variable and default
 errors    the exception tree
 guard     the one guard that keeps telemetry from breaking its host
+threads   threads of our own, real ones also beside gevent
 context   the session in the OpenTelemetry context and in W3C baggage
 """

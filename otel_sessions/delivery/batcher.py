@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base.guard import count
+from otel_sessions.base.threads import Bell, give_way, new_lock
 from otel_sessions.base.values import copied
 from otel_sessions.delivery.batch import Attributes, Batch, Recipe
 from otel_sessions.delivery.intake import LOOSE
@@ -51,11 +51,11 @@ class Batcher:
         self._made = 0
         self._reported = 0
         self._skipped: Counter[str | None] = Counter()
-        self._nudged = threading.Event()
+        self._nudged = Bell()
         self._is_due = False
         self._tick = self._limits.batch_age_seconds * (0.25 if outbox.durable else 1.0)
         self._due = time.monotonic() + self._tick
-        self._busy = threading.Lock()
+        self._busy = new_lock()
         self._closed = False
 
     def run(self) -> None:
@@ -63,19 +63,18 @@ class Batcher:
         while not self._closed:
             while not self._is_due and (left := self._due - time.monotonic()) > 0:
                 self._nudged.wait(left)
-                self._nudged.clear()
                 self._gather_groups()
             self._is_due = False
             self.drain()
 
     def nudge(self) -> None:
         """A group waits."""
-        self._nudged.set()
+        self._nudged.ring()
 
     def wake(self) -> None:
         """Someone waits for a batch."""
         self._is_due = True
-        self._nudged.set()
+        self._nudged.ring()
 
     def close(self) -> None:
         """End the loop after what it is doing."""
@@ -138,7 +137,7 @@ class Batcher:
                 # Hands the interpreter to a thread of the host that wants it; else that waits for 5 ms, the switch
                 # interval. Not when the queue grows: a busy host gives it back after 5 ms, which leaves 1,600 spans/s;
                 # and not for long: on a machine with too much to do, it may come back after 0.1 s.
-                time.sleep(0)
+                give_way()
         return done
 
     def _prepared(self, span: ReadableSpan) -> Described:

@@ -193,6 +193,8 @@ class Connection:
             interface=target.interface,
             settings=dict(target.settings),
             connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            # The driver's own is for all clients of the process; a socket of gevent belongs to the thread that opened it.
+            dedicated_pool=True,
             # Sessions would serialise threads; the default id is per client.
             autogenerate_session_id=False,
             tz_mode="aware",

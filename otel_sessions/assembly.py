@@ -170,7 +170,7 @@ def shutdown(timeout: float = 5.0) -> FlushResult:
         running.pipeline.parts = ()
         if running.store is not None:
             with guarded("shutdown"):
-                running.store.close()
+                running.store.end()
         return running.deliveries[0].result() if running.deliveries else FlushResult()
 
 
@@ -416,7 +416,7 @@ class ClickHouseSpanExporter(SpanExporter):
         """Send what is left; what the store does not take stays in the spool. Close the store."""
         with guarded("export"):
             self._delivery.shutdown()
-            self._store.close()
+            self._store.end()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until all has arrived; False if it has not after ``timeout_millis``."""

@@ -167,7 +167,7 @@ class Sender:
         return not self._closed
 
     def _report_failure(self, error: Exception) -> None:
-        if not self._ledger.failing:
+        if not self._ledger.failing and not self._closed:
             self._ledger.failing = True
             logger.warning("otel-sessions: cannot deliver to %s, retrying: %s", self._destination.name, error)
 

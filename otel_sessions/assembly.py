@@ -12,6 +12,7 @@ import os
 import re
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined] # an untyped module
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined] # an untyped module
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.resources import PROCESS_PID, SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
@@ -35,6 +36,7 @@ from otel_sessions.base.errors import StoreHeldError, StoreUnavailableError
 from otel_sessions.base.exits import at_exit, come_first
 from otel_sessions.base.guard import count, guarded
 from otel_sessions.base.settings import Settings, masked
+from otel_sessions.base.threads import has_greenlets
 from otel_sessions.base.values import FlushResult
 from otel_sessions.delivery import Delivery, Limits, Send, SpoolPlace, cutting, spool_place
 from otel_sessions.prices import PriceRegistry, note_costs
@@ -168,7 +170,7 @@ def shutdown(timeout: float = 5.0) -> FlushResult:
         running.pipeline.parts = ()
         if running.store is not None:
             with guarded("shutdown"):
-                running.store.close()
+                running.store.end()
         return running.deliveries[0].result() if running.deliveries else FlushResult()
 
 
@@ -208,9 +210,7 @@ def _provider(wanted: Settings) -> TracerProvider:
     installed = trace.get_tracer_provider()
     if hasattr(installed, "add_span_processor"):
         return installed  # type: ignore[return-value] # the SDK's, or a wrapper around it such as logfire's
-    provider = TracerProvider(
-        resource=Resource.create({SERVICE_NAME: wanted.service_name} if wanted.service_name else {})
-    )
+    provider = _Provider(resource=Resource.create({SERVICE_NAME: wanted.service_name} if wanted.service_name else {}))
     trace.set_tracer_provider(provider)
     return provider
 
@@ -332,6 +332,23 @@ async def _scrub_async(span: trace.Span, request: Any) -> None:
     _scrub(span, request)
 
 
+class _Provider(TracerProvider):
+    """The SDK's, which in a forked child asks its resource detectors anew, in a thread pool.
+
+    Under gevent whoever waits in there lets the child go on with the host's greenlets, their requests included; and
+    each subprocess is such a child, until it becomes another program (gevent issue 2202).
+    """
+
+    def _handle_fork(self) -> None:
+        if not has_greenlets():
+            super()._handle_fork()
+            return
+        self._tracers_lock = threading.Lock()
+        anew: dict[str, str | int] = {SERVICE_INSTANCE_ID: str(uuid.uuid4()), PROCESS_PID: os.getpid()}
+        known = self.resource.attributes
+        self._update_resource(Resource({name: value for name, value in anew.items() if name in known}))
+
+
 def _instrument_http(provider: TracerProvider) -> None:
     """Service-to-service calls: HTTP spans and propagation. LLM requests suppress it while they run."""
     import opentelemetry.instrumentation.httpx as instrumentation
@@ -399,7 +416,7 @@ class ClickHouseSpanExporter(SpanExporter):
         """Send what is left; what the store does not take stays in the spool. Close the store."""
         with guarded("export"):
             self._delivery.shutdown()
-            self._store.close()
+            self._store.end()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until all has arrived; False if it has not after ``timeout_millis``."""

@@ -7,5 +7,6 @@ group     spans column by column, which travel between the stages behind the que
 settings  every setting, its environment variable and default
 errors    the exception tree
 guard     the one guard that keeps telemetry from breaking its host
+threads   threads of our own, real ones also beside gevent
 context   the session in the OpenTelemetry context and in W3C baggage
 """

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections import Counter
 from contextlib import AbstractContextManager, ContextDecorator
 from types import TracebackType
+
+from otel_sessions.base.threads import new_rlock
 
 logger = logging.getLogger("otel_sessions")
 
@@ -20,12 +21,12 @@ _LOG_INTERVAL_SECONDS = 60.0
 _counts: Counter[str] = Counter()
 _logged_at: dict[str, float] = {}
 # reentrant: the garbage collector may run host code that ends in here while a count is taken
-_lock = threading.RLock()
+_lock = new_rlock()
 
 
 def _new_lock() -> None:
     global _lock  # noqa: PLW0603 - another thread may have held it when the process was forked
-    _lock = threading.RLock()
+    _lock = new_rlock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -10,10 +10,11 @@ import gc
 import os
 import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any, Protocol
 
 from otel_sessions.base.guard import guarded
+from otel_sessions.base.threads import new_queue, start_thread
 
 
 class Exchange(Protocol):
@@ -26,7 +27,7 @@ class Exchange(Protocol):
         """End the exchange; only the first call has an effect."""
 
 
-_queue: SimpleQueue[tuple[Exchange, str]] = SimpleQueue()
+_queue = new_queue()
 _open: set[Exchange] = set()
 _state: dict[str, Any] = {"collecting": None}
 runs = False
@@ -70,7 +71,7 @@ def ensure_thread() -> None:
     global runs  # noqa: PLW0603 - one per process
     if not runs:
         runs = True
-        threading.Thread(target=_run, name="otel-sessions-reaper", daemon=True).start()
+        start_thread(_run, "otel-sessions-reaper")
 
 
 def watch_collector() -> None:
@@ -104,7 +105,7 @@ def _finish(exchange: Exchange, end: str) -> None:
 def _after_fork() -> None:
     """The parent ends its exchanges; the child starts with none, and without the parent's thread."""
     global _queue, runs
-    _queue, runs = SimpleQueue(), False
+    _queue, runs = new_queue(), False
     for exchange in _open:
         exchange.done = True
     _open.clear()

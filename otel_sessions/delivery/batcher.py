@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections import Counter
@@ -14,6 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base.group import SpanGroup, grouped
 from otel_sessions.base.guard import count
+from otel_sessions.base.threads import Bell, give_way, new_lock
 from otel_sessions.base.values import copied
 from otel_sessions.delivery.batch import Batch, Recipe, Stage
 from otel_sessions.delivery.intake import LOOSE
@@ -49,11 +49,11 @@ class Batcher:
         self._made = 0
         self._reported = 0
         self._skipped: Counter[str | None] = Counter()
-        self._nudged = threading.Event()
+        self._nudged = Bell()
         self._is_due = False
         self._tick = self._limits.batch_age_seconds * (0.25 if outbox.durable else 1.0)
         self._due = time.monotonic() + self._tick
-        self._busy = threading.Lock()
+        self._busy = new_lock()
         self._closed = False
 
     def run(self) -> None:
@@ -61,19 +61,18 @@ class Batcher:
         while not self._closed:
             while not self._is_due and (left := self._due - time.monotonic()) > 0:
                 self._nudged.wait(left)
-                self._nudged.clear()
                 self._gather_groups()
             self._is_due = False
             self.drain()
 
     def nudge(self) -> None:
         """A group waits."""
-        self._nudged.set()
+        self._nudged.ring()
 
     def wake(self) -> None:
         """Someone waits for a batch."""
         self._is_due = True
-        self._nudged.set()
+        self._nudged.ring()
 
     def close(self) -> None:
         """End the loop after what it is doing."""
@@ -147,7 +146,7 @@ class Batcher:
         Not when the queue grows: a busy host gives it back after 5 ms, or, on a machine with too much to do, after 0.1 s.
         """
         if self._ledger.waiting < LOOSE:
-            time.sleep(0)
+            give_way()
 
     def _encoded(self, groups: Sequence[SpanGroup]) -> Iterator[tuple[int, Any]]:
         spans, piece = sum(map(len, groups)), None

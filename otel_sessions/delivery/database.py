@@ -14,6 +14,7 @@ from pathlib import Path
 
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.guard import count
+from otel_sessions.base.threads import new_rlock
 
 _FORMAT = 2
 _BUSY_SECONDS = 1.0
@@ -41,7 +42,7 @@ class Database:
         self.path = path
         self.max_bytes = max_bytes
         self._store = store
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
         self._connection: sqlite3.Connection | None = None
         _ALIVE.add(self)
 
@@ -101,7 +102,7 @@ class Database:
 
     def after_fork_in_child(self) -> None:
         """Let users in again; the threads that might have held the lock are not here."""
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
@@ -15,6 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.group import SpanGroup
 from otel_sessions.base.guard import count, guarded, logger
+from otel_sessions.base.threads import Running, new_lock, start_thread
 from otel_sessions.base.values import FlushResult
 from otel_sessions.delivery.batch import (
     Confirm,
@@ -90,8 +92,8 @@ class Delivery(SpanProcessor):
             self._recover()
 
     def _reset(self) -> None:
-        self._threads: tuple[threading.Thread, ...] = ()
-        self._starting = threading.Lock()
+        self._threads: tuple[Running, ...] = ()
+        self._starting = new_lock()
         self._delivering = threading.Lock()
         intake = Intake(self._limits.queue_size)
         ledger = Ledger(intake)
@@ -211,16 +213,13 @@ class Delivery(SpanProcessor):
             parts = self._parts
             runs = {"otel-sessions-batches": parts.batcher.run, "otel-sessions-delivery": parts.sender.run}
             # Daemons: a destination that hangs must not keep the host from ending.
-            threads = [
-                threading.Thread(target=_quietly, args=(run,), name=name, daemon=True) for name, run in runs.items()
-            ]
+            threads = []
             try:
-                for thread in threads:
-                    thread.start()
+                for name, run in runs.items():
+                    threads.append(start_thread(partial(_quietly, run), name))
             except RuntimeError as error:
                 # The interpreter is ending; shutdown() does the work in the thread that calls it.
                 count("thread.refused", "otel-sessions: no thread can be started: %s", error)
-                threads = [thread for thread in threads if thread.is_alive()]
             self._threads = tuple(threads)
 
     def _recover(self) -> None:

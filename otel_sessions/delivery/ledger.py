@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 
+from otel_sessions.base.threads import Bell, new_rlock
 from otel_sessions.base.values import FlushResult
 from otel_sessions.delivery.intake import Intake
 from otel_sessions.delivery.packing import Waiting
@@ -26,11 +27,12 @@ class Ledger:
         self._dropped: Counter[str] = Counter()
         self._failing = False
         self._unfinished = False
-        self._changed = threading.Condition()
+        self._lock = new_rlock()
+        self._waiting: list[Bell] = []
 
     def take(self, most: int) -> list[Waiting]:
         """Spans out of the queue, from now on held by the caller, in memory."""
-        with self._changed:
+        with self._lock:
             taken = self._intake.take(most)
             self._spans[MEMORY] += len(taken)
             self._notify()
@@ -38,7 +40,7 @@ class Ledger:
 
     def move(self, spans: int, source: str | None, target: str) -> None:
         """``spans`` went from one place to another; None stands for outside of this process's accounts."""
-        with self._changed:
+        with self._lock:
             if source is not None:
                 self._spans[source] -= spans
             self._spans[target] += spans
@@ -46,7 +48,7 @@ class Ledger:
 
     def drop(self, spans: int, source: str, reason: str) -> None:
         """``spans`` are lost."""
-        with self._changed:
+        with self._lock:
             self._spans[source] -= spans
             self._dropped[reason] += spans
             self._notify()
@@ -61,19 +63,19 @@ class Ledger:
 
     def drop_waiting(self, reason: str) -> None:
         """What is still in the queue is lost."""
-        with self._changed:
+        with self._lock:
             self._dropped[reason] += len(self._intake.take(len(self._intake)))
 
     def revive(self, spans: int, reason: str) -> None:
         """``spans`` that were dropped for ``reason`` are on disk again and will be sent."""
-        with self._changed:
+        with self._lock:
             self._dropped[reason] -= spans
             self._spans[DISK] += spans
             self._notify()
 
     def reconcile(self, on_disk: int, dead: int, reason: str) -> None:
         """Another process had our batches for a while: what neither waits nor is dead, it delivered."""
-        with self._changed:
+        with self._lock:
             newly_dead = dead - self._dropped[reason]
             self._spans[DELIVERED] += self._spans[DISK] - on_disk - newly_dead
             self._dropped[reason] = dead
@@ -102,9 +104,9 @@ class Ledger:
 
     @failing.setter
     def failing(self, failing: bool) -> None:
-        with self._changed:
+        with self._lock:
             self._failing = failing
-            self._changed.notify_all()
+            self._tell()
 
     @property
     def unfinished(self) -> bool:
@@ -113,9 +115,9 @@ class Ledger:
 
     @unfinished.setter
     def unfinished(self, unfinished: bool) -> None:
-        with self._changed:
+        with self._lock:
             self._unfinished = unfinished
-            self._changed.notify_all()
+            self._tell()
 
     def pending(self) -> int:
         """Spans on their way, in memory and on disk."""
@@ -127,12 +129,24 @@ class Ledger:
 
     def wait_for(self, reached: Callable[[], bool], timeout: float) -> bool:
         """Wait until ``reached()``, at most ``timeout`` seconds; it is asked after each move."""
-        with self._changed:
-            return self._changed.wait_for(reached, timeout)
+        until, bell = time.monotonic() + timeout, Bell()
+        with self._lock:
+            self._waiting.append(bell)
+        try:
+            while not (arrived := self._holds(reached)) and (left := until - time.monotonic()) > 0:
+                bell.wait_in_host(left)
+            return arrived
+        finally:
+            with self._lock:
+                self._waiting.remove(bell)
+
+    def _holds(self, reached: Callable[[], bool]) -> bool:
+        with self._lock:
+            return reached()
 
     def result(self) -> FlushResult:
         """All accounts at one moment."""
-        with self._changed:
+        with self._lock:
             dropped = {reason: spans for reason, spans in (self._dropped + self._intake.refused()).items() if spans}
             return FlushResult(
                 delivered=self._spans[DELIVERED],
@@ -145,4 +159,8 @@ class Ledger:
 
     def _notify(self) -> None:
         self._intake.leave_room_for(self._spans[MEMORY])
-        self._changed.notify_all()
+        self._tell()
+
+    def _tell(self) -> None:
+        for bell in self._waiting:
+            bell.ring()

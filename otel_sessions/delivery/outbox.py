@@ -5,7 +5,6 @@ The batcher puts, the sender takes and settles. Every step is entered in the led
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import TypeVar
 
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.guard import count
+from otel_sessions.base.threads import new_lock
 from otel_sessions.delivery import ledger as accounts
 from otel_sessions.delivery.batch import Batch, Limits
 from otel_sessions.delivery.database import SpoolFullError, SpoolLostError
@@ -43,7 +43,7 @@ class Outbox:
         self._in_hand: Batch | None = None
         self._adrift = False
         self._undeleted: list[Batch] = []
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._spool_again_at = 0.0
         self._upkeep_at = 0.0
         self._revive_due = True

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from dataclasses import replace
 
 from otel_sessions.base.errors import StoreUnavailableError
 from otel_sessions.base.guard import count, logger
+from otel_sessions.base.threads import Bell
 from otel_sessions.delivery.batch import Batch, Destination
 from otel_sessions.delivery.ledger import Ledger
 from otel_sessions.delivery.outbox import Outbox
@@ -33,7 +33,7 @@ class Sender:
         self._destination = destination
         self._ledger = ledger
         self._outbox = outbox
-        self._wake = threading.Event()
+        self._wake = Bell()
         self._failures = 0
         self._hurried = 0
         self._finishing = 0
@@ -55,24 +55,23 @@ class Sender:
         waits_for_others = self._hurried and self._ledger.on_disk
         seconds = _FIRST_RETRY_SECONDS if waits_for_others else _IDLE_SECONDS
         self._wake.wait(seconds if self._outbox.durable else None)
-        self._wake.clear()
         self._outbox.follow()
 
     def wake(self) -> None:
         """There is something to send, or no time to wait."""
-        self._wake.set()
+        self._wake.ring()
 
     def hurry(self, *, on: bool, finish: bool = False) -> None:
         """While someone waits for a flush, retries follow each other quickly; with ``finish`` for all to be readable."""
         self._hurried += 1 if on else -1
         if finish:
             self._finishing += 1 if on else -1
-        self._wake.set()
+        self._wake.ring()
 
     def close(self) -> None:
         """End the loop after the send that runs."""
         self._closed = True
-        self._wake.set()
+        self._wake.ring()
 
     @property
     def failing(self) -> bool:
@@ -127,7 +126,6 @@ class Sender:
             if (left := until - time.monotonic()) <= 0:
                 break
             self._wake.wait(left)
-            self._wake.clear()
 
     def _has_arrived(self, batch: Batch) -> bool:
         in_doubt = batch.attempts and abs(time.time() - batch.attempted_at) > _TOKEN_SECONDS
@@ -166,11 +164,10 @@ class Sender:
             if left <= 0:
                 break
             self._wake.wait(left)
-            self._wake.clear()
         return not self._closed
 
     def _report_failure(self, error: Exception) -> None:
-        if not self._ledger.failing:
+        if not self._ledger.failing and not self._closed:
             self._ledger.failing = True
             logger.warning("otel-sessions: cannot deliver to %s, retrying: %s", self._destination.name, error)
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -40,6 +39,7 @@ from otel_sessions.base.context import (
 )
 from otel_sessions.base.guard import caught, guarded
 from otel_sessions.base.paths import ROOT, lineage, segment_name
+from otel_sessions.base.threads import Bell, new_lock, start_thread
 from otel_sessions.base.values import Session
 from otel_sessions.processor.stamp import settle, stamp
 from otel_sessions.processor.steps import Origin, SpanStart, Step, StepLedger
@@ -74,8 +74,9 @@ class SessionSpanProcessor(SpanProcessor):
         self._clock = clock
         self._ledger = StepLedger(max(1, max_sessions), _origin_of(tracer_provider))
         self._events: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._lock = new_lock()
+        self._stopped = False
+        self._end_watch = Bell()
         self._watched = False
         self._sampler: object = None
         self._follow(getattr(tracer_provider, "sampler", None))
@@ -115,7 +116,8 @@ class SessionSpanProcessor(SpanProcessor):
     def shutdown(self) -> None:
         """Export all steps that are left, and stop. Spans are still stamped afterwards."""
         with guarded("processor.shutdown"):
-            self._stop.set()
+            self._stopped = True
+            self._end_watch.ring()
             remove_listener(self._listener)
             atexit.unregister(self._at_exit)
             self._settle(StepLedger.retire_all, _LOCK_SECONDS)
@@ -123,7 +125,7 @@ class SessionSpanProcessor(SpanProcessor):
     def _started(self, span: Span, session: Session) -> None:
         link = settle(span, session)
         context = span.get_span_context()
-        if not context.trace_flags & TraceFlags.SAMPLED or self._stop.is_set():
+        if not context.trace_flags & TraceFlags.SAMPLED or self._stopped:
             return
         sampler, processor = getattr(span, "_sampler", None), getattr(span, "_span_processor", None)
         if sampler is not self._sampler:
@@ -148,7 +150,7 @@ class SessionSpanProcessor(SpanProcessor):
     def _post(self, event: Callable[..., None], *arguments: Any) -> None:
         self._events.append((event, arguments))
         self._drain()
-        if not self._watched and not self._stop.is_set():
+        if not self._watched and not self._stopped:
             self._watch()
 
     def _drain(self) -> None:
@@ -192,20 +194,17 @@ class SessionSpanProcessor(SpanProcessor):
     def _watch(self) -> None:
         """Start the thread that exports idle steps, for programs that use headers only and so never close a block."""
         self._watched = True
-        arguments = (ref(self), self._stop, self._idle_seconds / 4)
-        threading.Thread(target=_watch, args=arguments, name="otel-sessions-steps", daemon=True).start()
+        start_thread(partial(_watch, ref(self), self._end_watch, self._idle_seconds / 4), "otel-sessions-steps")
 
     def _retire_idle(self) -> None:
         now = time.monotonic()
         self._settle(lambda ledger: ledger.retire_idle(now - self._idle_seconds, now), _LOCK_SECONDS)
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._events.clear()
         self._ledger = self._ledger.forked()
-        stopped, self._stop = self._stop.is_set(), threading.Event()
-        if stopped:
-            self._stop.set()
+        self._end_watch = Bell()
         self._watched = False  # threads do not survive a fork
 
 
@@ -221,8 +220,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_children_start_afresh)
 
 
-def _watch(processor: ReferenceType[SessionSpanProcessor], stop: threading.Event, interval: float) -> None:
-    while not stop.wait(interval):
+def _watch(processor: ReferenceType[SessionSpanProcessor], end: Bell, interval: float) -> None:
+    while not end.wait(interval):
         alive = processor()
         if alive is None:
             return

@@ -208,6 +208,10 @@ class Store:
         """Raise :class:`StoreHeldError` if another process holds the chDB folder. Opens nothing."""
         self._connection.check_free()
 
+    def end(self) -> None:
+        """Close for good, before the process ends; waits for the statement that an embedded engine is at."""
+        self._connection.end()
+
     def close(self) -> None:
         """Close the connection; the store opens it again when it is used again."""
         self._connection.close()

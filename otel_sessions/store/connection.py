@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,10 +32,12 @@ from otel_sessions.base.errors import (
     StoreHeldError,
     StoreUnavailableError,
 )
+from otel_sessions.base.threads import Bell, new_lock
 from otel_sessions.store.dsn import Target
 from otel_sessions.store.holder import UNKNOWN, other_holder
 
 _CONNECT_TIMEOUT_SECONDS = 5
+_LAST_STATEMENT_SECONDS = 30.0
 # What a server answers when it is overloaded, starting, shutting down or without a part of its cluster:
 # https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
 _PASSING_CODES = frozenset({3, 95, 159, 202, 203, 209, 210, 225, 236, 241, 242, 243, 252, 265, 279, 285, 319, 394, 425, 439, 999})  # fmt: skip
@@ -84,11 +87,14 @@ class Connection:
         self.target = target
         self._lock = threading.Lock()
         self._handles: _Handles | None = None
+        self._ended = False
+        self._no_statements()
         _connections.add(self)
 
     def leave_to_parent(self) -> None:
         """In a forked child: forget the lock, whose holder is not there to release it, and let go of the engine."""
         self._lock = threading.Lock()
+        self._no_statements()
         if self._handles is not None and self.target.embedded:
             for client in filter(None, (self._handles.readonly, self._handles.main)):
                 _abandon(client)
@@ -150,6 +156,28 @@ class Connection:
         for client in filter(None, (handles.readonly, handles.main)):
             client.close()
 
+    def end(self) -> None:
+        """Close for good: what comes later is refused. Waits for the statement that chDB is at, 30 seconds at most.
+
+        A process that ends while chDB works crashes, or never ends.
+        """
+        self._ended = True
+        until = time.monotonic() + _LAST_STATEMENT_SECONDS
+        while self.target.embedded and self._statements:
+            if (left := until - time.monotonic()) <= 0:
+                return
+            self._idle.wait_in_host(left)
+        self.close()
+
+    def _no_statements(self) -> None:
+        self._statements = 0
+        self._counting = new_lock()
+        self._idle = Bell()
+
+    def _count(self, statements: int) -> None:
+        with self._counting:
+            self._statements += statements
+
     def _open(self) -> _Handles:
         with self._lock:
             self._check_process()
@@ -193,6 +221,8 @@ class Connection:
             interface=target.interface,
             settings=dict(target.settings),
             connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            # The driver's own is for all clients of the process; a socket of gevent belongs to the thread that opened it.
+            dedicated_pool=True,
             # Sessions would serialise threads; the default id is per client.
             autogenerate_session_id=False,
             tz_mode="aware",
@@ -213,7 +243,10 @@ class Connection:
     @contextmanager
     def _errors(self) -> Iterator[None]:
         _ours.calling = getattr(_ours, "calling", 0) + 1
+        self._count(1)
         try:
+            if self._ended:
+                raise StoreUnavailableError(f"{self.target.shown}: closed, since the program ends")
             yield
         except ClickHouseError as error:
             raise _translated(self.target, error) from error
@@ -221,6 +254,8 @@ class Connection:
             raise StoreUnavailableError(f"{self.target.shown}: {error}") from error
         finally:
             _ours.calling -= 1
+            self._count(-1)
+            self._idle.ring()
 
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()

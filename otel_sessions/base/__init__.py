@@ -7,4 +7,5 @@ settings  every setting, its environment variable and default
 errors    the exception tree
 guard     the one guard that keeps telemetry from breaking its host
 context   the session in the OpenTelemetry context and in W3C baggage
+attributes  many attributes on a span at once
 """

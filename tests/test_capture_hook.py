@@ -38,7 +38,7 @@ from otel_sessions.base.context import active_session
 from otel_sessions.base.guard import counters
 from otel_sessions.base.paths import session_trace_id, step_span_id
 from otel_sessions.base.settings import Settings
-from otel_sessions.capture import reaper
+from otel_sessions.capture import hook, reaper
 from otel_sessions.sessions import session
 
 MODULES = (httpx, httpx2)
@@ -938,3 +938,23 @@ def test_suppressed_calls_give_no_session_away(exporter: InMemorySpanExporter) -
         http.post(URL, json=REQUEST, headers={"OTel-Session-Id": "run-1"})
     assert "otel-session-id" not in seen[0].headers
     assert exporter.get_finished_spans() == ()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_headers_are_found_where_a_module_keeps_them(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the list behind them, and through the public ``raw`` where a module keeps them in another way: the same ones."""
+    message = module.Request("POST", "http://test", headers=[("OTel-Session-Id", "r"), ("x", "1")])
+    listed = hook.HttpModule(module).items(message)
+    assert listed is message.headers._list
+
+    class Elsewhere(module.Headers):  # type: ignore[name-defined,misc]
+        @property
+        def _list(self) -> list[tuple[bytes, bytes]]:
+            return self.__dict__.get("moved", [])  # type: ignore[no-any-return]
+
+        @_list.setter
+        def _list(self, value: list[tuple[bytes, bytes, bytes]]) -> None:
+            self.__dict__["moved"] = [item[:2] for item in value]
+
+    monkeypatch.setattr(module, "Headers", Elsewhere)
+    assert hook.HttpModule(module).items(message) == listed

@@ -9,4 +9,5 @@ errors    the exception tree
 guard     the one guard that keeps telemetry from breaking its host
 threads   threads of our own, real ones also beside gevent
 context   the session in the OpenTelemetry context and in W3C baggage
+attributes  many attributes on a span at once
 """

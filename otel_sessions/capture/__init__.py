@@ -101,10 +101,13 @@ def _modules() -> list[ModuleType]:
 
 def _tracer_of(given: TracerProvider | None) -> Callable[[], Tracer]:
     """A tracer of ``given``, or of the provider that is the global one when it is asked for; made once per provider."""
+    if given is not None:
+        one = trace.get_tracer(names.SCOPE, _version(), given)
+        return lambda: one
     made: list[tuple[TracerProvider, Tracer]] = []
 
     def tracer() -> Tracer:
-        provider = given or trace.get_tracer_provider()
+        provider = trace.get_tracer_provider()
         if not made or made[0][0] is not provider:
             made[:] = [(provider, trace.get_tracer(names.SCOPE, _version(), provider))]
         return made[0][1]

@@ -12,12 +12,29 @@ from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
-from opentelemetry.util.types import AttributeValue
 
-from otel_sessions.base import names
+from otel_sessions.base.attributes import Plain, set_plain
 from otel_sessions.base.guard import caught
+from otel_sessions.base.names import (
+    BILLABLE,
+    BODY_END,
+    COST,
+    COST_STATUS,
+    ERROR_TYPE,
+    FINISH_REASONS,
+    HTTP_STATUS,
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    RAW_USAGE,
+    RESPONSE_ID,
+    RESPONSE_MODEL,
+    RESPONSE_SERVICE_TIER,
+    TIME_TO_FIRST_CHUNK,
+    WEB_SEARCHES,
+)
 from otel_sessions.capture import reaper
 from otel_sessions.capture.body import Body
 from otel_sessions.capture.content import Recorder
@@ -32,33 +49,33 @@ _WRITES = ("chat", "text_completion", "generate_content")
 _NO_HEADERS: Mapping[str, str] = {}
 
 
-class Exchange:
-    """An LLM request under way. ``finish`` may be called by anyone, any number of times; the first one counts."""
+class Exchange(msgspec.Struct, eq=False, weakref=True):
+    """An LLM request under way. ``finish`` may be called by anyone, any number of times; the first one counts.
 
-    __slots__ = (
-        "__weakref__", "_answer", "_body", "_clock", "_decode", "_first", "_headers", "_readable", "_recorder", "_span",
-        "_started", "_status", "_streamed", "_target", "chunks", "done", "room",
-    )  # fmt: skip
+    A struct, so that the fields that nearly every call leaves as they are cost nothing. The shells deal with ``room``,
+    ``chunks`` and ``done``.
+    """
 
-    def __init__(self, target: Target, span: trace.Span, started: tuple[int, int], *, streamed: bool) -> None:
-        """``started`` is one moment on two clocks, wall and performance counter, in ns."""
-        self.done = False
-        self.chunks: list[bytes] = []
-        """Where the chunks of the body go as they come over the wire; :meth:`received` is told of them."""
-        self.room = 0 if streamed else BATCH - 1
-        """How many bytes may go there before :meth:`received` is told; the first chunk of a stream is timed."""
-        self._target = target
-        self._span = span
-        self._started, self._clock = started
-        self._streamed = streamed
-        self._answer = Answer()
-        self._body: Body | None = None
-        self._readable = True
-        self._headers: Mapping[str, str] = _NO_HEADERS
-        self._first: int | None = None
-        self._status: int | None = None
-        self._decode: Callable[[bytes], bytes] | None = None
-        self._recorder: Recorder | None = None
+    _target: Target
+    _span: trace.Span
+    _started: int
+    """The moment it started, in Unix ns."""
+    _clock: int
+    """The same moment on the performance counter, in ns."""
+    _streamed: bool
+    room: int
+    """How many bytes may go into ``chunks`` before :meth:`received` is told; see :func:`room_for`."""
+    chunks: list[bytes] = msgspec.field(default_factory=list)
+    """Where the chunks of the body go as they come over the wire; :meth:`received` is told of them."""
+    done: bool = False
+    _answer: Answer = msgspec.field(default_factory=Answer)
+    _body: Body | None = None
+    _readable: bool = True
+    _headers: Mapping[str, str] = _NO_HEADERS
+    _first: int | None = None
+    _status: int | None = None
+    _decode: Callable[[bytes], bytes] | None = None
+    _recorder: Recorder | None = None
 
     def record(self, recorder: Recorder, body: bytes | None) -> None:
         """Record content too, of the request now and of the response at the end."""
@@ -101,7 +118,7 @@ class Exchange:
         self.done = True
         reaper.closed(self)
         try:
-            self._span.set_attributes(self._conclude(end, error))
+            set_plain(self._span, self._conclude(end, error))
         except Exception:  # noqa: BLE001 - telemetry must not break its host
             caught("capture.finish")
         try:
@@ -111,16 +128,16 @@ class Exchange:
         # A response that the host keeps holds this object: what was recorded need not stay with it.
         self._span, self._recorder = trace.INVALID_SPAN, None
 
-    def _conclude(self, end: str, error: BaseException | None) -> dict[str, AttributeValue]:
+    def _conclude(self, end: str, error: BaseException | None) -> dict[str, Plain]:
         data = self._decoded()
         if self._body is None and data.startswith(b"{") and (b"\n" not in data or b"\n{" not in data):
-            self._read(data)  # the everyday case, one document in one batch, needs no framing
+            self._take(data)  # the everyday case, one document in one batch, needs no framing
         elif self._end_body(data) and end == "closed":
             end = "complete"
         attributes = self._facts()
-        attributes[names.BODY_END] = end
+        attributes[BODY_END] = end
         if error is not None or self._answer.error_type is not None or (self._status or 0) >= 400:
-            attributes[names.ERROR_TYPE] = self._error_type(error)
+            attributes[ERROR_TYPE] = self._error_type(error)
             self._span.set_status(Status(StatusCode.ERROR))
         if self._recorder is not None:
             attributes.update(self._recorder.received())
@@ -150,10 +167,10 @@ class Exchange:
 
     def _decoded(self) -> bytes:
         """What was received. A body that the host cannot decode either is not parsed any further."""
-        chunks, decode = self.chunks, self._decode
+        decode = self._decode
         try:
-            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            chunks.clear()
+            data = b"".join(self.chunks)
+            self.chunks.clear()
             if not self._readable:
                 return b""
             return data if decode is None or not data else decode(data)
@@ -163,16 +180,20 @@ class Exchange:
 
     def _read(self, part: bytes) -> bool:
         """Take a part; whether those that carry but a piece of text, most events of a stream, can be left out now."""
-        answer, endpoint = self._answer, self._target.endpoint
+        answer = self._answer
+        sated = answer.id is not None and answer.model is not None and self._recorder is None
+        if sated and not self._target.endpoint.tells(part):
+            return True
+        self._take(part)
+        return answer.id is not None and answer.model is not None and self._recorder is None
+
+    def _take(self, part: bytes) -> None:
         if self._recorder is not None:
             self._recorder.keep(part)
-        elif answer.id is not None and answer.model is not None and not endpoint.tells(part):
-            return True
         try:
-            endpoint.read(part, answer)
+            self._target.endpoint.read(part, self._answer)
         except Exception:  # noqa: BLE001 - a body may be anything, nested deeper than Python can follow for one
             caught("capture.parse")
-        return answer.id is not None and answer.model is not None and self._recorder is None
 
     def _error_type(self, error: BaseException | None) -> str:
         if error is not None:
@@ -181,58 +202,56 @@ class Exchange:
             return str(self._status)
         return self._answer.error_type or "error"
 
-    def _facts(self) -> dict[str, AttributeValue]:
+    def _facts(self) -> dict[str, Plain]:
         answer, status = self._answer, self._status
-        found: dict[str, AttributeValue] = {}
+        found: dict[str, Plain] = {}
         if answer.model is not None:
-            found[names.RESPONSE_MODEL] = answer.model
+            found[RESPONSE_MODEL] = answer.model
         if answer.id is not None:
-            found[names.RESPONSE_ID] = answer.id
+            found[RESPONSE_ID] = answer.id
         if reasons := answer.finish_reasons:
-            # A list: that a tuple is a sequence, the SDK has to find out anew each time.
-            several = len(reasons) > 1
-            found[names.FINISH_REASONS] = (
-                [*map(reasons.__getitem__, sorted(reasons))] if several else [*reasons.values()]
+            found[FINISH_REASONS] = tuple(
+                [reasons[index] for index in sorted(reasons)] if len(reasons) > 1 else reasons.values()
             )
         if answer.service_tier is not None:
-            found[names.RESPONSE_SERVICE_TIER] = answer.service_tier
+            found[RESPONSE_SERVICE_TIER] = answer.service_tier
         if answer.web_searches is not None:
-            found[names.WEB_SEARCHES] = answer.web_searches
+            found[WEB_SEARCHES] = answer.web_searches
         if self._streamed and self._first is not None:
-            found[names.TIME_TO_FIRST_CHUNK] = (self._first - self._clock) / 1e9
+            found[TIME_TO_FIRST_CHUNK] = (self._first - self._clock) / 1e9
         if status is not None:
-            found[names.HTTP_STATUS] = status
+            found[HTTP_STATUS] = status
             if 300 <= status < 400:
-                found[names.BILLABLE] = False  # sent elsewhere: no model has answered
+                found[BILLABLE] = False  # sent elsewhere: no model has answered
         try:
             self._add_usage(found)
         except Exception:  # noqa: BLE001 - what else is known of the call is worth keeping
             caught("capture.usage")
         return found
 
-    def _add_usage(self, found: dict[str, AttributeValue]) -> None:
+    def _add_usage(self, found: dict[str, Plain]) -> None:
         answer, endpoint = self._answer, self._target.endpoint
         if answer.cost is not None:
-            found[names.COST] = answer.cost
+            found[COST] = answer.cost
         if raws := answer.usages or answer.spare:
             usual = endpoint.usual(raws[0]) if len(raws) == 1 else None
             if usual is not None:
-                found[names.RAW_USAGE] = raws[0].decode("utf-8", "replace")
+                found[RAW_USAGE] = raws[0].decode("utf-8", "replace")
                 found |= usual
             else:
-                decoded, found[names.RAW_USAGE] = _merged(raws)
+                decoded, found[RAW_USAGE] = _merged(raws)
                 usage = endpoint.usage(decoded).attributes()
                 if answer.service_tier is not None:
-                    usage.pop(names.RESPONSE_SERVICE_TIER, None)  # what stands above the usage wins
+                    usage.pop(RESPONSE_SERVICE_TIER, None)  # what stands above the usage wins
                 found |= {} if self._is_half(usage) else usage
         elif answer.begun is not None:
-            found[names.RAW_USAGE] = answer.begun.decode("utf-8", "replace")
-        if names.COST in found:
-            found[names.COST_STATUS] = "provided"
+            found[RAW_USAGE] = answer.begun.decode("utf-8", "replace")
+        if COST in found:
+            found[COST_STATUS] = "provided"
 
-    def _is_half(self, usage: Mapping[str, AttributeValue]) -> bool:
+    def _is_half(self, usage: Mapping[str, Plain]) -> bool:
         """Whether a stream was cut off when it had stated its input only: that alone is not what it cost."""
-        stated = names.OUTPUT_TOKENS in usage or names.INPUT_TOKENS not in usage or names.COST in usage
+        stated = OUTPUT_TOKENS in usage or INPUT_TOKENS not in usage or COST in usage
         ended = bool(self._answer.finish_reasons) or not self._streamed
         return not stated and not ended and self._target.endpoint.operation in _WRITES
 

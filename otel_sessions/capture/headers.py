@@ -34,6 +34,8 @@ MAX_PASSED = 1024
 _name = itemgetter(0)
 
 Raw = list[tuple[bytes, bytes]]
+Items = Iterable[tuple[bytes, bytes, bytes]]
+"""Name, name in lower case, value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,13 @@ class Given:
         )
 
 
+def all_pass(items: Items) -> bool:
+    """Whether none is ours for sure: all names were seen before. One C call, for this runs for each header of each call."""
+    return _passed.issuperset(map(_name, items))
+
+
 def split(raw: Raw) -> tuple[Raw, Given | None]:
     """The headers that go on to the provider, and what the others say; the same list if nothing is taken off."""
-    # A client sends the same names all the time, and this runs for each header of each call.
-    if _passed.issuperset(map(_name, raw)):
-        return raw, None
     taken = [item for item in raw if item[0] not in _passed and _is_ours(item[0].lower())]
     kept = [item for item in raw if item not in taken] if taken else raw
     if len(_passed) < MAX_PASSED:

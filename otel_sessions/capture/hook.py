@@ -11,17 +11,19 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from otel_sessions.base.context import detach
 from otel_sessions.base.guard import caught
 from otel_sessions.capture import reaper
 from otel_sessions.capture.exchange import Exchange
-from otel_sessions.capture.headers import Raw
+from otel_sessions.capture.headers import Items, Raw
 from otel_sessions.capture.request import Instrumentation, Sent, begin
 from otel_sessions.capture.target import Elsewhere, Target
 
 MODULES = ("httpx", "httpx2")
+_lower = itemgetter(1)
 
 
 class HttpModule:
@@ -33,6 +35,9 @@ class HttpModule:
         self.sync_stream, self.async_stream = module.SyncByteStream, module.AsyncByteStream
         self.observed_sync = type("ObservedSyncStream", (_SyncStream, self.sync_stream), {})
         self.observed_async = type("ObservedAsyncStream", (_AsyncStream, self.async_stream), {})
+        # In both modules the headers are such a list, of which ``raw`` and ``in`` make another in Python.
+        listed = getattr(module.Headers([("A", "b")]), "_list", None) == [(b"A", b"a", b"b")]
+        self.items: Callable[[Any], Items] = attrgetter("headers._list") if listed else _items
 
     def clone(self, request: Any, headers: Raw, body: bytes | None) -> Any:
         """A copy of ``request``: redirects are rebuilt from the original, which must not lose its headers."""
@@ -53,6 +58,10 @@ class HttpModule:
         names = (name.strip().lower() for name in headers["content-encoding"].split(","))
         decoders = [self._decoders[name]() for name in names if name in self._decoders and name != "identity"]
         return functools.partial(_decoded, decoders[::-1]) if decoders else None
+
+
+def _items(message: Any) -> Items:
+    return [(name, name.lower(), value) for name, value in message.headers.raw]
 
 
 def _decoded(decoders: list[Any], data: bytes) -> bytes:
@@ -125,7 +134,8 @@ def _after(  # noqa: PLR0913, PLR0917 - what the sync and the async shell have i
     if exchange is not None:
         try:
             if getattr(response, "_content", None) is None and isinstance(response.stream, stream):
-                decode = http.decoder(response.headers) if "content-encoding" in response.headers else None
+                coded = b"content-encoding" in map(_lower, http.items(response))
+                decode = http.decoder(response.headers) if coded else None
                 exchange.answered(response.status_code, response.headers, decode)
                 response.stream = observed(response.stream, exchange)
             else:

@@ -19,13 +19,14 @@ from opentelemetry.util.types import AttributeValue
 from otel_sessions.base import names
 from otel_sessions.base.context import StepAnchor, active_session, anchored, placed, step_context
 from otel_sessions.base.guard import caught
+from otel_sessions.base.names import CONVERSATION_ID, OPERATION, REQUEST_MODEL, REQUEST_STREAM
 from otel_sessions.base.settings import Settings
 from otel_sessions.base.values import Session
 from otel_sessions.capture import reaper
 from otel_sessions.capture.content import Recorder
-from otel_sessions.capture.exchange import Exchange
+from otel_sessions.capture.exchange import BATCH, Exchange
 from otel_sessions.capture.formats.wire import Call, Endpoint, no_form
-from otel_sessions.capture.headers import Raw, split
+from otel_sessions.capture.headers import Given, Items, Raw, all_pass, split
 from otel_sessions.capture.target import Elsewhere, Target, Targets
 
 _SUPPRESSED = context._SUPPRESS_INSTRUMENTATION_KEY  # noqa: SLF001 - the only names that these keys have
@@ -39,6 +40,9 @@ _NO_CALLS = (type(None), StepAnchor, trace.NonRecordingSpan)
 
 class Wire(Protocol):
     """What only httpx or httpx2 know how to make."""
+
+    items: Callable[[Any], Items]
+    """The headers of a request or a response."""
 
     def clone(self, request: Any, headers: Raw, body: bytes | None) -> Any:
         """A copy of ``request`` to send in its place, with these headers and, unless ``None``, this body."""
@@ -75,14 +79,13 @@ def begin(wire: Wire, target: Target | Elsewhere, request: Any, asked: Instrumen
         call = _call(target.endpoint, request, body)
         if not target.certain and not call.fits:
             return request, None, None
-        raw = request.headers.raw
-        kept, given = split(raw)
-        if target.forward:
-            kept = raw
-        longer = with_usage(body) if body and call.lacks_usage and asked.settings.include_usage else None
-        outgoing = request if kept is raw and longer is None else wire.clone(request, kept, longer)
-        ambient = active_session(current)
-        session = ambient if given is None else given.over(ambient)
+        outgoing, given = request, None
+        if call.lacks_usage or not all_pass(wire.items(request)):
+            longer = with_usage(body) if body and call.lacks_usage and asked.settings.include_usage else None
+            outgoing, given = _fit_to_leave(wire, target, request, longer)
+        session = ambient = active_session(current)
+        if given is not None:
+            session = given.over(ambient)
         entered = session is ambient and (session is None or session.received_path is None)
         started = _start(target, call, session, current if entered else _place(session, ambient, current), asked)
         if target.forward:
@@ -107,6 +110,15 @@ def _propagated(wire: Wire, request: Any, ctx: Context) -> Any:
     given = {name.lower().encode(): value.encode("utf-8", "replace") for name, value in carrier.items()}
     others = [header for header in request.headers.raw if header[0].lower() not in given]
     return wire.clone(request, [*others, *given.items()], None) if given else request
+
+
+def _fit_to_leave(wire: Wire, target: Target, request: Any, body: bytes | None) -> tuple[Any, Given | None]:
+    """What to send for ``request``, with ``body`` if it is not None; and what its headers say of the session."""
+    raw = request.headers.raw
+    kept, given = split(raw)
+    if target.forward:
+        kept = raw
+    return request if kept is raw and body is None else wire.clone(request, kept, body), given
 
 
 def _unrecorded(wire: Wire, target: Target | Elsewhere, request: Any) -> Sent:
@@ -176,24 +188,23 @@ def _start(
 ) -> tuple[Exchange, Context] | None:
     """The exchange, and the context to send its request in; None if the span is not recorded."""
     model = call.model or target.model
-    streamed = call.stream or target.endpoint.streams
-    attributes: dict[str, AttributeValue] = {**target.attributes, **call.parameters}
-    if call.operation:
-        attributes[names.OPERATION] = call.operation
+    name = operation = call.operation or target.endpoint.operation
+    attributes: dict[str, AttributeValue] = {**target.attributes, **call.parameters, OPERATION: operation}
     if model:
-        attributes[names.REQUEST_MODEL] = model
+        attributes[REQUEST_MODEL] = model
+        name = f"{operation} {model}"
     if session is not None:
         attributes |= session.attributes  # here and not one by one later: half the work per attribute
-        attributes[names.CONVERSATION_ID] = session.id
+        attributes[CONVERSATION_ID] = session.id
+    streamed = call.stream or target.endpoint.streams
     if streamed:
-        attributes[names.REQUEST_STREAM] = True
-    started = (time.time_ns(), time.perf_counter_ns())
-    operation = call.operation or target.endpoint.operation
-    name = f"{operation} {model}" if model else operation
-    span = asked.tracer().start_span(name, ctx, SpanKind.CLIENT, attributes, start_time=started[0])
+        attributes[REQUEST_STREAM] = True
+    now, clock = time.time_ns(), time.perf_counter_ns()
+    span = asked.tracer().start_span(name, ctx, SpanKind.CLIENT, attributes, start_time=now)
     if not span.is_recording():
         return None
-    exchange = Exchange(target, span, started, streamed=streamed)
+    # Of a stream the first chunk is timed.
+    exchange = Exchange(target, span, now, clock, streamed, 0 if streamed else BATCH - 1)
     reaper.opened(exchange)
     return exchange, Context({**ctx, _SPAN: span, _SUPPRESSED_HTTP: True})
 

@@ -17,9 +17,9 @@ from functools import lru_cache
 from typing import Any, TypeVar, get_args
 
 import msgspec
-from opentelemetry.util.types import AttributeValue
 
 from otel_sessions.base import names
+from otel_sessions.base.attributes import Plain
 
 MAX_TEXT = 256
 """Longest model name, response id or error type that is recorded, in characters."""
@@ -99,9 +99,9 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True, rename=_USAGE_NAMES
     cost: float | None = None
     """USD, where the response itself says so."""
 
-    def attributes(self) -> dict[str, AttributeValue]:
+    def attributes(self) -> dict[str, Plain]:
         """The span attributes. A modality of 0 tokens is left out: nearly every call says so, and each costs 1 µs."""
-        found: dict[str, AttributeValue] = msgspec.to_builtins(self)
+        found: dict[str, Plain] = msgspec.to_builtins(self)
         return {name: value for name, value in found.items() if value or name not in _MODALITIES}
 
 

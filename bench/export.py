@@ -43,6 +43,7 @@ from otel_sessions.store import Store, open_store
 
 KINDS = ("others", "steps", "calls")
 ATTRIBUTES = 20
+FILLERS = tuple(f"app.attribute.{key}" for key in range(ATTRIBUTES))
 CALLS_PER_SESSION = 12
 PATHS = ("/triage", "/triage/classify", "/research", "/research/search", "/research/read", "/respond")
 
@@ -58,7 +59,7 @@ def spans_of(kind: str, count: int) -> tuple[ReadableSpan, ...]:
         own = call(number) if kind == "calls" else {}
         session = {} if kind == "others" else session_of(number)
         missing = ATTRIBUTES - len(own) - len(session)
-        fillers: dict[str, AnyValue] = {f"app.attribute.{key}": f"value {number * key % 977}" for key in range(missing)}
+        fillers: dict[str, AnyValue] = {FILLERS[key]: f"value {number * key % 977}" for key in range(missing)}
         tracer.start_span(name, kind=SpanKind.CLIENT, attributes={**own, **fillers, **session}).end()
     return memory.get_finished_spans()
 

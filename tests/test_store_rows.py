@@ -7,6 +7,7 @@ import math
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -23,6 +24,12 @@ from recorded_spans import SECOND, START, context, span
 
 from otel_sessions.base.group import grouped
 from otel_sessions.store import Store, rows
+
+
+class Named(str, Enum):  # noqa: UP042 - what programs have: StrEnum would be text for everybody
+    """A text of a class of its own, whose ``str()`` is `Named.FIRST`."""
+
+    FIRST = "first"
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +74,7 @@ def attributes_of(store: Store, attributes: Mapping[str, Any]) -> dict[str, str]
         (0.00001, "0.00001"),
         (1e20, "100000000000000000000"),
         (1.5e21, "1.5e+21"),
+        (Named.FIRST, "first"),
         (math.nan, "NaN"),
         (math.inf, "Infinity"),
         (-math.inf, "-Infinity"),
@@ -93,6 +101,36 @@ def test_numbers_of_many_spans_come_out_as_each_alone(store: Store) -> None:
     rows_of = stored(store, *(span(at, {"f": value, "i": number}) for at, (value, number) in enumerate(pairs, 1)))
     found = [row["SpanAttributes"] for row in rows_of]
     assert found == [{"f": text, "i": str(n)} for text, n in zip(floats.values(), integers, strict=True)]
+
+
+def test_texts_of_many_spans_come_out_as_each_alone(store: Store) -> None:
+    """Columns of texts that are short, long, equal, in other scripts, or of a class of their own."""
+    lengths = (0, 1, 127, 128, 129, 16_383, 16_384)
+    columns = {
+        "short": [f"{length}" for length in lengths],
+        "equal": ["päth"] * len(lengths),
+        "long": ["x" * length for length in lengths],
+        "other": ["é" * length for length in lengths],
+        "broken": ["b\ud800" + "é" * length for length in lengths],
+        "none": [""] * len(lengths),
+        "named": [Named.FIRST] * len(lengths),
+        "mixed": [Named.FIRST, 1, *["first"] * (len(lengths) - 2)],
+    }
+    rows_of = stored(
+        store,
+        *(
+            span(at, dict(zip(columns, row, strict=True)))
+            for at, row in enumerate(zip(*columns.values(), strict=True), 1)
+        ),
+    )
+    written = columns | {
+        "named": ["first"] * len(lengths),
+        "mixed": ["first", "1", *["first"] * (len(lengths) - 2)],
+        "broken": ["b\ufffd" + "é" * length for length in lengths],
+    }
+    assert [row["SpanAttributes"] for row in rows_of] == [
+        dict(zip(written, row, strict=True)) for row in zip(*written.values(), strict=True)
+    ]
 
 
 def test_ids_of_a_batch_in_which_all_have_a_parent(store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from operator import attrgetter
 from typing import Any, Self, TypeVar
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -12,6 +13,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from otel_sessions.base.values import copied
 
 K = TypeVar("K", bound=Hashable)
+
+_queues = attrgetter("_events._dq", "_links._dq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +65,23 @@ class SpanGroup:
 def grouped(spans: Sequence[ReadableSpan], attributes: Sequence[Mapping[str, Any]] | None = None) -> list[SpanGroup]:
     """``spans`` in groups, which stand in the order in which they begin. ``attributes``: of each, if not its own."""
     found: dict[tuple[str, ...], tuple[list[ReadableSpan], list[Iterable[Any]]]] = {}
+    last: tuple[str, ...] | None = None
     for span, each in zip(spans, attributes or [copied(span.attributes) for span in spans], strict=True):
         names = tuple(each)
-        if names not in found:
-            found[names] = ([], [])
-        members, rows = found[names]
+        if names != last:  # a fifth of the time that a look-up takes, which adds up the names' hashes
+            members, rows = found.setdefault(names, ([], []))
+            last = names
         members.append(span)
         rows.append(each.values())
     return [
         SpanGroup(members, dict(zip(names, zip(*rows, strict=True), strict=True)))
         for names, (members, rows) in found.items()
     ]
+
+
+def with_parts(spans: Sequence[ReadableSpan]) -> list[int]:
+    """Positions of the spans that have events or links. Most have none, and the public properties copy (0.4 µs each)."""
+    try:
+        return [at for at, (events, links) in enumerate(map(_queues, spans)) if events or links]
+    except AttributeError:  # not the SDK's own lists, whose length is asked in Python
+        return [at for at, span in enumerate(spans) if span._events or span._links]  # noqa: SLF001

@@ -10,7 +10,7 @@ from typing import Any
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link
 
-from otel_sessions.base.group import SpanGroup
+from otel_sessions.base.group import SpanGroup, with_parts
 from otel_sessions.base.guard import count
 from otel_sessions.base.values import copied
 from otel_sessions.delivery.batch import Stage, remade
@@ -29,8 +29,9 @@ def cutting(most: int = MAX_VALUE) -> Stage:
 def cut_group(group: SpanGroup, most: int) -> tuple[SpanGroup]:
     """``group`` without values that are too long, and itself where there are none; counts the spans that have some."""
     columns = {name: values for name, values in group.columns.items() if _has_long(values, most)}
-    # The events and links of a span are public properties that copy, and most have none.
-    spans = [_cut_parts(span, most) if span._events or span._links else span for span in group.spans]  # noqa: SLF001
+    spans = list(group.spans)
+    for at in with_parts(spans):
+        spans[at] = _cut_parts(spans[at], most)
     cut = {at for at, (new, old) in enumerate(zip(spans, group.spans, strict=True)) if new is not old}
     cut |= {at for values in columns.values() for at, value in enumerate(values) if _is_long(value, most)}
     for _ in cut:

@@ -58,6 +58,8 @@ _INSERT_SETTINGS = {
     "deduplicate_blocks_in_dependent_materialized_views": "1",
     # A span with a wild timestamp must not make the server refuse its whole batch.
     "throw_on_max_partitions_per_insert_block": "0",
+    # The tables behind the views are filled side by side, while the host's process makes the next batch.
+    "parallel_view_processing": "1",
     **UNCOMPILED,
 }
 

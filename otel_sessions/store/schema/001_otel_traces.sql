@@ -1,7 +1,7 @@
 -- Raw spans. The stock columns have the names and types of the OpenTelemetry Collector's ClickHouse exporter, so that a
 -- Collector with `create_schema: false` and every tool that knows that table work with this one. Ordered for session
 -- look-ups; the window lets a batch that arrives twice under one token count once; what is merged less eagerly (merge_selector_base,
--- 5 by default) costs less, and is read as fast (docs/decisions/001).
+-- 5 by default), and is a single file up to 128 MiB, costs less, and is read as fast (docs/decisions/001).
 -- SessionId and SessionPath follow base/paths.py: the limits are 256 characters for an id, 128 for a segment, 32
 -- segments, 1,024 for a path.
 CREATE TABLE IF NOT EXISTS otel_traces /*on_cluster*/
@@ -93,4 +93,4 @@ CREATE TABLE IF NOT EXISTS otel_traces /*on_cluster*/
 ENGINE = /*replicated*/MergeTree
 PARTITION BY toYYYYMM(Timestamp)
 ORDER BY (SessionId, Timestamp)
-SETTINGS index_granularity = 1024, min_compress_block_size = 16384, ttl_only_drop_parts = 1, merge_selector_base = 20, non_replicated_deduplication_window = 10000;
+SETTINGS index_granularity = 1024, min_compress_block_size = 16384, ttl_only_drop_parts = 1, min_bytes_for_wide_part = 134217728, merge_selector_base = 20, non_replicated_deduplication_window = 10000;

@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS llm_calls /*on_cluster*/
 ENGINE = /*replicated*/MergeTree
 PARTITION BY toYYYYMM(started_at)
 ORDER BY (session_id, started_at)
-SETTINGS index_granularity = 1024, min_compress_block_size = 16384, ttl_only_drop_parts = 1, merge_selector_base = 10, non_replicated_deduplication_window = 10000;
+SETTINGS index_granularity = 1024, min_compress_block_size = 16384, ttl_only_drop_parts = 1, min_bytes_for_wide_part = 134217728, merge_selector_base = 10, non_replicated_deduplication_window = 10000;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS llm_calls_mv /*on_cluster*/ TO llm_calls AS
 SELECT

@@ -34,7 +34,7 @@ PEERS = {
 }
 VARIANTS = ("plain", OURS, "otel-sessions, no session", *PEERS)
 CALLS, STREAMS, SHORT, LONG = 40, 3, 20, 420
-STARTS, WARM_UP = 5, 2
+STARTS, WARM_UP = 10, 2
 
 TEXT = "The invoice of 3 March was paid twice; the second payment was returned on 9 March. " * 12
 MESSAGES = [

@@ -35,6 +35,7 @@ from otel_sessions.base.errors import (
 from otel_sessions.base.threads import Bell, new_lock
 from otel_sessions.store.dsn import Target
 from otel_sessions.store.holder import UNKNOWN, other_holder
+from otel_sessions.store.signals import kept_handlers
 
 _CONNECT_TIMEOUT_SECONDS = 5
 _LAST_STATEMENT_SECONDS = 30.0
@@ -234,7 +235,8 @@ class Connection:
         if path != ":memory:":
             Path(path).mkdir(parents=True, exist_ok=True)
         try:
-            return create_client(interface="chdb", path=path, tz_mode="aware")
+            with kept_handlers():
+                return create_client(interface="chdb", path=path, tz_mode="aware")
         except ImportError as error:
             raise StoreError(
                 f"{self.target.shown} needs chDB, which is not installed: pip install 'otel-sessions[local]'"

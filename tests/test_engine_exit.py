@@ -46,6 +46,32 @@ def test_the_end_of_the_program_waits_for_the_statement_that_runs(tmp_path: Path
     assert "pending=2, dropped=0, pending_disk=2" in done.stdout
 
 
+FORKING = """
+import os, sys
+from otel_sessions.store import open_store
+
+with open_store(sys.argv[1]) as store:
+    store.server_version()
+    child = os.fork()
+    if not child:
+        sys.exit(3)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs on_exit")
+def test_a_forked_child_ends(tmp_path: Path) -> None:
+    """A child of a process in which the engine is open, as gunicorn's with ``--preload``, ends with its own exit status."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING, f"chdb://{tmp_path}/store"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+
+
 HANDLING = """
 import faulthandler, os, signal, sys, threading
 from otel_sessions.store import open_store

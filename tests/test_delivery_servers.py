@@ -1,4 +1,4 @@
-"""Delivery in the servers that people run: gunicorn's and celery's prefork workers. Every span arrives once."""
+"""Delivery in the servers that people run: gunicorn, uvicorn, celery. Every span arrives once."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def folder(tmp_path: Path) -> Folder:
 
 
 @contextmanager
-def serving(folder: Folder, module: str, *command: str) -> Iterator[subprocess.Popen[str]]:
-    """A server that imports ``module`` as ``program``; it is told to end in order after the block."""
+def serving(folder: Folder, module: str, *command: str, code: int = 0) -> Iterator[subprocess.Popen[str]]:
+    """A server that imports ``module`` as ``program``; it is told to end in order after the block, and ends with ``code``."""
     prologue = PROLOGUE.format(tests=str(Path(__file__).parent), folder=str(folder.path))
     (folder.path / "program.py").write_text(prologue + textwrap.dedent(module))
     process = subprocess.Popen(
@@ -47,7 +47,7 @@ def serving(folder: Folder, module: str, *command: str) -> Iterator[subprocess.P
         yield process
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=60)
-        assert process.returncode == 0, output
+        assert process.returncode == code, output
     finally:
         process.kill()
         process.communicate()
@@ -73,6 +73,25 @@ def test_gunicorn_with_four_workers(folder: Folder, *, preload: bool) -> None:
             with urllib.request.urlopen(f"{url}/{number}", timeout=30) as response:
                 assert response.status == 200
     assert folder.names() == sorted(f"request-{number}-0" for number in range(40))
+
+
+def test_uvicorn(folder: Folder) -> None:
+    """What the last requests made is delivered, although uvicorn dies by the SIGTERM that it raises again when it is through."""
+    module = """
+        async def app(scope, receive, send):
+            if scope["type"] == "http":
+                make("request" + scope["path"].replace("/", "-"), 1)
+                await send({"type": "http.response.start", "status": 200})
+                await send({"type": "http.response.body"})
+        """
+    with serving(folder, module, "uvicorn", "program:app", "--port", "0", code=-signal.SIGTERM) as process:
+        assert process.stdout is not None
+        url = next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        for number in range(10):
+            with urllib.request.urlopen(f"{url}/{number}", timeout=30) as response:
+                assert response.status == 200
+    assert folder.names() == sorted(f"request-{number}-0" for number in range(10))
 
 
 def test_celery_with_a_prefork_pool(folder: Folder) -> None:

@@ -1,16 +1,21 @@
 """The end of the process, also where it passes by ``atexit``.
 
 Children of :mod:`multiprocessing` leave with ``os._exit`` after running finalizers of their own, celery's after a signal
-of its own. ``os._exit`` by hand, a signal without a handler and ``kill -9`` run nothing of ours.
+of its own. uvicorn ends in order when it gets a signal, and then raises it again without a handler. ``os._exit`` by hand,
+a signal from outside without a handler and ``kill -9`` run nothing of ours.
 """
 
 from __future__ import annotations
 
 import atexit
+import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from otel_sessions.base.guard import guarded
 
 # Above 0: before the children of the child are waited for.
 _PRIORITY = 10
@@ -62,6 +67,23 @@ def _join_celery(signals: Any) -> None:
 def _run(**_: object) -> None:
     for callback in _callbacks:
         callback()
+
+
+def _before_a_signal_of_its_own(raise_signal: Callable[[int], None]) -> Callable[[int], None]:
+    """``raise_signal`` that has the callbacks run if the process is going to end by it."""
+
+    @functools.wraps(raise_signal)
+    def wrapper(signalnum: int, /) -> None:
+        with guarded("exit"):
+            if signalnum in _ENDING and signal.getsignal(signalnum) is signal.SIG_DFL:
+                _run()
+        raise_signal(signalnum)
+
+    return wrapper
+
+
+_ENDING = {getattr(signal, name, None) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGBREAK")}
+signal.raise_signal = _before_a_signal_of_its_own(signal.raise_signal)
 
 
 if hasattr(os, "register_at_fork"):

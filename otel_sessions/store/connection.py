@@ -32,9 +32,11 @@ from otel_sessions.base.errors import (
     StoreHeldError,
     StoreUnavailableError,
 )
+from otel_sessions.base.guard import guarded
 from otel_sessions.base.threads import Bell, new_lock
 from otel_sessions.store.dsn import Target
 from otel_sessions.store.holder import UNKNOWN, other_holder
+from otel_sessions.store.signals import kept_handlers
 
 _CONNECT_TIMEOUT_SECONDS = 5
 _LAST_STATEMENT_SECONDS = 30.0
@@ -65,6 +67,16 @@ def _after_fork() -> None:
     _engine_lost = "chdb" in sys.modules
     for connection in tuple(_connections):
         connection.leave_to_parent()
+    if _engine_lost:
+        _leave_without_the_engine()
+
+
+def _leave_without_the_engine() -> None:
+    """Have the end of this forked child, after Python's own, pass by the engine's destructors: they wait for threads of the parent."""
+    with guarded("fork"):
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "on_exit"):  # glibc; what is registered last runs first, and gets the status
+            libc.on_exit(libc._exit, None)  # noqa: SLF001 - its name
 
 
 if hasattr(os, "register_at_fork"):
@@ -234,7 +246,8 @@ class Connection:
         if path != ":memory:":
             Path(path).mkdir(parents=True, exist_ok=True)
         try:
-            return create_client(interface="chdb", path=path, tz_mode="aware")
+            with kept_handlers():
+                return create_client(interface="chdb", path=path, tz_mode="aware")
         except ImportError as error:
             raise StoreError(
                 f"{self.target.shown} needs chDB, which is not installed: pip install 'otel-sessions[local]'"

@@ -20,12 +20,16 @@ from otel_sessions.base.guard import guarded
 # Above 0: before the children of the child are waited for.
 _PRIORITY = 10
 
+_ENDING = {getattr(signal, name, None) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGBREAK")}
+
 _callbacks: list[Callable[[], object]] = []
 _joined: set[str] = set()
 
 
 def at_exit(callback: Callable[[], object]) -> None:
     """Call ``callback`` when this process or one forked from it ends in order. It may be called more than once."""
+    if not _callbacks:
+        _join_signals()
     _callbacks.append(callback)
     come_first()
     join_pools()
@@ -69,8 +73,9 @@ def _run(**_: object) -> None:
         callback()
 
 
-def _before_a_signal_of_its_own(raise_signal: Callable[[int], None]) -> Callable[[int], None]:
-    """``raise_signal`` that has the callbacks run if the process is going to end by it."""
+def _join_signals() -> None:
+    """Have the callbacks run before the process ends by a signal that it raises itself."""
+    raise_signal = signal.raise_signal
 
     @functools.wraps(raise_signal)
     def wrapper(signalnum: int, /) -> None:
@@ -79,11 +84,7 @@ def _before_a_signal_of_its_own(raise_signal: Callable[[int], None]) -> Callable
                 _run()
         raise_signal(signalnum)
 
-    return wrapper
-
-
-_ENDING = {getattr(signal, name, None) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGBREAK")}
-signal.raise_signal = _before_a_signal_of_its_own(signal.raise_signal)
+    signal.raise_signal = wrapper
 
 
 if hasattr(os, "register_at_fork"):

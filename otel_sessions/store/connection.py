@@ -75,8 +75,9 @@ def _leave_without_the_engine() -> None:
     """Have the end of this forked child, after Python's own, pass by the engine's destructors: they wait for threads of the parent."""
     with guarded("fork"):
         libc = ctypes.CDLL(None)
-        if hasattr(libc, "on_exit"):  # glibc; what is registered last runs first, and gets the status
-            libc.on_exit(libc._exit, None)  # noqa: SLF001 - its name
+        if hasattr(libc, "on_exit"):  # glibc; what is registered last runs first
+            libc.on_exit(libc._exit, None)  # noqa: SLF001 - its name; it gets the status
+            libc.__cxa_atexit(libc.fflush, None, None)  # noqa: SLF001 - what C code of the program has printed
 
 
 if hasattr(os, "register_at_fork"):

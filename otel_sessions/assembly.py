@@ -99,6 +99,8 @@ class _Running:
 
 _lock = threading.RLock()
 _running: _Running | None = None
+_ending: _Running | None = None
+"""What a :func:`shutdown` is at, or was when it was interrupted."""
 _pipelines: WeakKeyDictionary[TracerProvider, _Pipeline] = WeakKeyDictionary()
 
 
@@ -150,11 +152,13 @@ def shutdown(timeout: float = 5.0) -> FlushResult:
     """Stop recording, deliver what is left within ``timeout`` seconds, close the store.
 
     What could not be delivered stays in the spool for the next process, or without a spool is counted as dropped.
-    Runs by itself at exit; :func:`configure` starts anew.
+    Runs by itself at exit; :func:`configure` starts anew. Interrupted, by Ctrl-C for one, it goes on when called again.
     """
-    global _running
+    global _running, _ending  # noqa: PLW0603 - one pipeline per process
     with _lock:
-        running, _running = _running, None
+        if _running is not None:
+            _ending, _running = _running, None
+        running = _ending
         if running is None:
             return FlushResult()
         with guarded("shutdown"):
@@ -171,10 +175,20 @@ def shutdown(timeout: float = 5.0) -> FlushResult:
         if running.store is not None:
             with guarded("shutdown"):
                 running.store.end()
+        _ending = None
         return running.deliveries[0].result() if running.deliveries else FlushResult()
 
 
-at_exit(shutdown)
+def _end() -> None:
+    """At exit. Who interrupts it wants no more waiting; but what waits goes to the spool, and the engine must be closed."""
+    try:
+        shutdown()
+    except BaseException:
+        shutdown(0.0)
+        raise
+
+
+at_exit(_end)
 
 
 def _assemble(wanted: Settings) -> _Running:

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections import Counter
-from contextlib import AbstractContextManager, ContextDecorator
+from contextlib import AbstractContextManager, ContextDecorator, suppress
 from types import TracebackType
 
 from otel_sessions.base.threads import new_rlock
@@ -41,8 +41,14 @@ def count(name: str, message: str | None = None, *args: object, exc_info: bool =
         due = message is not None and now - _logged_at.get(name, -_LOG_INTERVAL_SECONDS) >= _LOG_INTERVAL_SECONDS
         if due:
             _logged_at[name] = now
-    if due:
-        logger.warning(message, *args, exc_info=exc_info)
+    if due and message is not None:
+        say(logging.WARNING, message, *args, exc_info=exc_info)
+
+
+def say(level: int, message: str, *args: object, exc_info: bool = False) -> None:
+    """Log ``message % args``. What the host's log handlers and filters raise goes nowhere: we have no better place."""
+    with suppress(Exception):
+        logger.log(level, message, *args, exc_info=exc_info)
 
 
 def counters() -> dict[str, int]:

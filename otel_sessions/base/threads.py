@@ -43,15 +43,18 @@ def has_greenlets() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-def start_thread(run: Callable[[], object], name: str) -> Running:
+def start_thread(run: Callable[[], object], name: str) -> Running | None:
     """Call ``run`` in a real thread that does not keep the process from ending.
 
-    Raises :class:`RuntimeError` when the interpreter is ending.
+    None if there can be none: the interpreter is ending, or the system has no more. Then ask again later.
     """
-    if has_greenlets():
-        return _Native(run, name)
-    thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
+    try:
+        if has_greenlets():
+            return _Native(run, name)
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+    except (RuntimeError, MemoryError):
+        return None
     return thread
 
 

@@ -121,12 +121,13 @@ class Exchange(msgspec.Struct, eq=False, weakref=True):
             set_plain(self._span, self._conclude(end, error))
         except Exception:  # noqa: BLE001 - telemetry must not break its host
             caught("capture.finish")
-        try:
-            self._span.end(self._started + now - self._clock)
-        except Exception:  # noqa: BLE001 - a span processor may be anyone's
-            caught("capture.end")
-        # A response that the host keeps holds this object: what was recorded need not stay with it.
-        self._span, self._recorder = trace.INVALID_SPAN, None
+        finally:  # also when the host is interrupted in here, by Ctrl-C for one
+            try:
+                self._span.end(self._started + now - self._clock)
+            except Exception:  # noqa: BLE001 - a span processor may be anyone's
+                caught("capture.end")
+            # A response that the host keeps holds this object: what was recorded need not stay with it.
+            self._span, self._recorder = trace.INVALID_SPAN, None
 
     def _conclude(self, end: str, error: BaseException | None) -> dict[str, Plain]:
         data = self._decoded()

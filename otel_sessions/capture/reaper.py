@@ -31,7 +31,7 @@ _queue = new_queue()
 _open: set[Exchange] = set()
 _state: dict[str, Any] = {"collecting": None}
 runs = False
-"""Whether :func:`ensure_thread` was called in this process."""
+"""Whether :func:`ensure_thread` has started the thread in this process."""
 
 opened: Callable[[Exchange], None] = _open.add
 """Remember an exchange until :func:`closed`. No function of ours around it: it runs for every call."""
@@ -70,8 +70,8 @@ def ensure_thread() -> None:
     """Start the thread that ends what :func:`reap` leaves, once per process."""
     global runs  # noqa: PLW0603 - one per process
     if not runs:
-        runs = True
-        start_thread(_run, "otel-sessions-reaper")
+        runs = True  # for other threads that come here meanwhile
+        runs = start_thread(_run, "otel-sessions-reaper") is not None
 
 
 def watch_collector() -> None:

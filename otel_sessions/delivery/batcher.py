@@ -12,7 +12,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_sessions.base.group import SpanGroup, grouped
-from otel_sessions.base.guard import count
+from otel_sessions.base.guard import caught, count
 from otel_sessions.base.threads import Bell, give_way, new_lock
 from otel_sessions.base.values import copied
 from otel_sessions.delivery.batch import Batch, Recipe, Stage
@@ -20,11 +20,14 @@ from otel_sessions.delivery.intake import LOOSE
 from otel_sessions.delivery.ledger import MEMORY, Ledger
 from otel_sessions.delivery.numbering import Numbering
 from otel_sessions.delivery.outbox import Outbox
-from otel_sessions.delivery.packing import unpack
+from otel_sessions.delivery.packing import Waiting, unpack
 
 GROUP = 512
 """Spans that are encoded together. Small: between the queue and the encoding spans are objects, which the garbage
 collector visits, and encoding keeps the interpreter."""
+
+_ATTEMPTS = 3
+_RETRY_SECONDS = 0.25
 
 
 class Batcher:
@@ -59,11 +62,15 @@ class Batcher:
     def run(self) -> None:
         """Batch until closed."""
         while not self._closed:
-            while not self._is_due and (left := self._due - time.monotonic()) > 0:
-                self._nudged.wait(left)
-                self._gather_groups()
-            self._is_due = False
-            self.drain()
+            try:
+                while not self._is_due and (left := self._due - time.monotonic()) > 0:
+                    self._nudged.wait(left)
+                    self._gather_groups()
+                self._is_due = False
+                self.drain()
+            except Exception:  # noqa: BLE001 - no memory, for one: the thread goes on
+                caught("delivery.batch")
+                self._nudged.wait(_RETRY_SECONDS)
 
     def nudge(self) -> None:
         """A group waits."""
@@ -105,11 +112,24 @@ class Batcher:
                 self._skip_refused()
             group = self._ledger.take(min(waiting, self.group, self._limits.batch_size - self._spans))
             waiting -= len(group)
-            self._take(list(map(unpack, group)))
+            self._take(group)
 
-    def _take(self, group: Sequence[ReadableSpan]) -> None:
-        for spans, piece in self._encoded(self._prepared(group)):
-            self._add(spans, piece)
+    def _take(self, group: Sequence[Waiting]) -> None:
+        for spans, piece in self._pieces(group):
+            if piece is None:
+                self._ledger.drop(spans, MEMORY, "unencodable")
+            else:
+                self._add(spans, piece)
+
+    def _pieces(self, group: Sequence[Waiting]) -> list[tuple[int, Any]]:
+        """``group`` as bytes, with None for what cannot be encoded. What fails for want of memory is tried again."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return list(self._encoded(self._prepared(list(map(unpack, group)))))
+            except Exception:  # noqa: BLE001 - whatever it is, these spans are accounted for
+                caught("delivery.batch")
+                self._nudged.wait(_RETRY_SECONDS)
+        return [(len(group), None)]
 
     def _add(self, spans: int, piece: Any) -> None:
         if self._size + len(piece) > self._limits.batch_bytes:
@@ -152,10 +172,12 @@ class Batcher:
         spans, piece = sum(map(len, groups)), None
         try:
             piece = self._recipe.encode(groups)
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - one span that cannot be encoded must not take others with it
             if spans == 1:
                 count("dropped.unencodable", "otel-sessions: a span cannot be encoded: %s", error, exc_info=True)
-                self._ledger.drop(1, MEMORY, "unencodable")
+                yield 1, None
                 return
         if piece is not None and (len(piece) <= self._limits.batch_bytes or spans == 1):
             yield spans, piece
@@ -191,6 +213,8 @@ class Batcher:
 def _passed(stage: Stage, group: SpanGroup) -> Iterable[SpanGroup]:
     try:
         return list(stage(group))
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001 - a span that is too long, or without its price, is worth more than no span
         if len(group) == 1:
             count("error.stage", "otel-sessions: a stage failed for a span", exc_info=True)

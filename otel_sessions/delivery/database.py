@@ -29,7 +29,7 @@ class SpoolFullError(SpoolError):
 
 
 class SpoolLostError(SpoolError):
-    """The file was damaged and set aside; what it held is lost to this process."""
+    """The file was deleted, or damaged and set aside; what it held is lost to this process."""
 
 
 class Database:
@@ -44,6 +44,7 @@ class Database:
         self._store = store
         self._lock = new_rlock()
         self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
         _ALIVE.add(self)
 
     @contextmanager
@@ -53,6 +54,9 @@ class Database:
             try:
                 if self._connection is None:
                     self._connection = self._open()
+                    self._identity = self._found()
+                elif self._found() != self._identity:
+                    raise self._deleted()
                 yield self._connection
             except (sqlite3.Error, OSError) as error:
                 raise self._translated(error) from error
@@ -103,6 +107,23 @@ class Database:
     def after_fork_in_child(self) -> None:
         """Let users in again; the threads that might have held the lock are not here."""
         self._lock = new_rlock()
+
+    def _found(self) -> tuple[int, int] | None:
+        """Which file is at the path now."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found = self.path.stat()
+            return found.st_dev, found.st_ino
+        return None
+
+    def _deleted(self) -> SpoolLostError:
+        """Writing would succeed, into a file that no process finds any more."""
+        self.close()
+        count(
+            "spool.deleted",
+            "otel-sessions: the spool %s was deleted or replaced, with all that waited in it",
+            self.path,
+        )
+        return SpoolLostError(f"{self.path} was deleted")
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -9,13 +10,14 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from threading import get_ident
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from otel_sessions.base.errors import SpoolError
 from otel_sessions.base.group import SpanGroup
-from otel_sessions.base.guard import count, guarded, logger
+from otel_sessions.base.guard import count, guarded, say
 from otel_sessions.base.threads import Running, new_lock, start_thread
 from otel_sessions.base.values import FlushResult
 from otel_sessions.delivery.batch import (
@@ -93,6 +95,8 @@ class Delivery(SpanProcessor):
 
     def _reset(self) -> None:
         self._threads: tuple[Running, ...] = ()
+        self._started: dict[str, Running] = {}
+        self._runners: dict[str, int] = {}
         self._starting = new_lock()
         self._delivering = threading.Lock()
         intake = Intake(self._limits.queue_size)
@@ -165,14 +169,15 @@ class Delivery(SpanProcessor):
         """Take no more spans and send what is waiting for at most ``timeout`` seconds.
 
         What is left stays in the spool for the next process; without a spool it is dropped and counted. With one,
-        this does not wait for a destination that is away.
+        this does not wait for a destination that is away. Called again after it was interrupted, it goes on.
         """
-        if self._closed:
+        if self._ended:
             return
         deadline = time.monotonic() + timeout
-        if self._parts.outbox.take_back():
-            self._parts.ledger.failing = False  # whoever held the store may be gone: ask once more
-        self._hurry(self._is_safe, timeout, finish=True)
+        if not self._closed:
+            if self._parts.outbox.take_back():
+                self._parts.ledger.failing = False  # whoever held the store may be gone: ask once more
+            self._hurry(self._is_safe, timeout, finish=True)
         self._closed = True
         parts = self._parts
         parts.batcher.close()
@@ -199,28 +204,44 @@ class Delivery(SpanProcessor):
 
     def _hurry(self, reached: Callable[[], bool], timeout: float, *, finish: bool = False) -> None:
         parts = self._parts
+        if not self._threads and parts.ledger.pending():
+            self.start()
         if self._threads:
-            parts.sender.hurry(on=True, finish=finish)
-            parts.batcher.wake()
-            parts.ledger.wait_for(reached, timeout)
-            parts.sender.hurry(on=False, finish=finish)
+            who = object()
+            try:
+                parts.sender.hurry(who, finish=finish)
+                parts.batcher.wake()
+                parts.ledger.wait_for(reached, timeout)
+            finally:
+                parts.sender.calm(who)
 
     def start(self) -> None:
-        """Start the threads, which else start with the first span."""
-        with self._starting:
+        """Start the threads, which else start with the first span. Where there can be none now, the next span tries again."""
+        # Who is here already may be another thread, or what a signal handler of the host has interrupted.
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
             if self._threads or self._closed:
                 return
             parts = self._parts
             runs = {"otel-sessions-batches": parts.batcher.run, "otel-sessions-delivery": parts.sender.run}
             # Daemons: a destination that hangs must not keep the host from ending.
-            threads = []
-            try:
-                for name, run in runs.items():
-                    threads.append(start_thread(partial(_quietly, run), name))
-            except RuntimeError as error:
-                # The interpreter is ending; shutdown() does the work in the thread that calls it.
-                count("thread.refused", "otel-sessions: no thread can be started: %s", error)
-            self._threads = tuple(threads)
+            for name, run in runs.items():
+                if name not in self._started and (thread := start_thread(partial(self._once, name, run), name)):
+                    self._started[name] = thread
+            if len(self._started) == len(runs):
+                self._threads = tuple(self._started.values())
+            else:
+                # If the interpreter is ending, shutdown() does the work in the thread that calls it.
+                count("thread.refused", "otel-sessions: no thread can be started; spans wait in memory until one can")
+        finally:
+            self._starting.release()
+
+    def _once(self, name: str, run: Callable[[], None]) -> None:
+        """``run``, unless a :meth:`start` that was interrupted has it running already: each loop is for one thread."""
+        if self._runners.setdefault(name, get_ident()) == get_ident():
+            with suppress_instrumentation():
+                run()
 
     def _recover(self) -> None:
         """Start at once if earlier processes left something to send."""
@@ -240,7 +261,8 @@ class Delivery(SpanProcessor):
         if result.dropped:
             reasons = ", ".join(f"{reason} {spans}" for reason, spans in result.dropped_reasons.items())
             made = result.delivered + result.pending + result.dropped
-            logger.warning(
+            say(
+                logging.WARNING,
                 "otel-sessions: of %d spans for %s %d were dropped: %s",
                 made,
                 self._destination.name,
@@ -248,7 +270,8 @@ class Delivery(SpanProcessor):
                 reasons,
             )
         if result.pending_disk:
-            logger.info("otel-sessions: %d spans for %s stay in the spool", result.pending_disk, self._destination.name)
+            message = "otel-sessions: %d spans for %s stay in the spool"
+            say(logging.INFO, message, result.pending_disk, self._destination.name)
 
 
 def push(
@@ -286,11 +309,6 @@ def _pack_all(groups: Sequence[SpanGroup]) -> list[Waiting]:
 
 def _unpacking(send: Send) -> Send:
     return lambda body, token: send([unpack(span) for piece in body for span in piece], token)
-
-
-def _quietly(run: Callable[[], None]) -> None:
-    with suppress_instrumentation():
-        run()
 
 
 _ALIVE: weakref.WeakSet[Delivery] = weakref.WeakSet()

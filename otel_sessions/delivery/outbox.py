@@ -41,7 +41,6 @@ class Outbox:
         self.limits = limits or Limits()
         self._memory: dict[str, Batch] = {}
         self._in_hand: Batch | None = None
-        self._adrift = False
         self._undeleted: list[Batch] = []
         self._lock = new_lock()
         self._spool_again_at = 0.0
@@ -63,7 +62,6 @@ class Outbox:
 
     def next(self) -> Batch | None:
         """The batch to send next, None if none waits. What is only in memory goes first: it is at risk."""
-        self._rescue()
         self._in_hand = self._first_in_memory()
         if self._in_hand is None and self._all_deleted():
             self._in_hand = self._on_disk(lambda spool: spool.next(self.limits), None)
@@ -72,12 +70,11 @@ class Outbox:
     def attempted(self, batch: Batch) -> Batch:
         """Note, before it is sent, that ``batch`` may have reached the store; return it so noted."""
         tried = batch.tried(time.time())
-        if batch.on_disk:
+        if self._lies_on_disk(batch):
             self._on_disk(lambda spool: spool.attempted(tried), None)
-        else:
-            with self._lock:
-                if batch.token in self._memory:
-                    self._memory[batch.token] = tried
+        with self._lock:
+            if batch.token in self._memory:
+                self._memory[batch.token] = replace(tried, on_disk=False)
         return tried
 
     def failed(self, batch: Batch, reason: str) -> None:
@@ -88,10 +85,9 @@ class Outbox:
     def delivered(self, batch: Batch) -> None:
         """The destination has ``batch``."""
         self._in_hand = None
-        self._adrift = False
         self._aside_until = 0.0
         target = accounts.DELIVERED if batch.own else accounts.RECOVERED
-        if batch.on_disk:
+        if self._lies_on_disk(batch):
             self._ledger.move(batch.spans, accounts.DISK if batch.own else None, target)
             self._undeleted.append(batch)
             self._all_deleted()
@@ -101,8 +97,7 @@ class Outbox:
     def refused(self, batch: Batch, reason: str, *, revivable: bool) -> None:
         """The destination will not take ``batch``: to the dead on disk, or lost from memory."""
         self._in_hand = None
-        self._adrift = False
-        if not batch.on_disk:
+        if not self._lies_on_disk(batch):
             if self._settle(batch):
                 self._ledger.drop(batch.spans, accounts.MEMORY, REFUSED)
         elif self._did(lambda spool: spool.bury(batch, reason, revivable=revivable)):
@@ -247,24 +242,21 @@ class Outbox:
             count(
                 "spool.full", "otel-sessions: %s; new batches wait in memory, then the newest spans are dropped", error
             )
-        except SpoolError as error:
+        except (SpoolError, MemoryError) as error:
             self._spool_again_at = time.monotonic() + _REST_SECONDS
             count("spool.failed", "otel-sessions: cannot spool to disk, batches wait in memory: %s", error)
         return otherwise
 
     def _lost(self, spool: Spool) -> None:
-        """The file is gone, and all that it held but the batch that is being sent."""
+        """The file is gone, and all that it held but the batch that is being sent: that lives on in memory."""
         spool.forget()
         held = self._in_hand
-        self._adrift = held is not None and held.on_disk and held.own
-        kept = held.spans if held is not None and self._adrift else 0
-        self._ledger.drop(self._ledger.on_disk - kept, accounts.DISK, DAMAGED)
-
-    def _rescue(self) -> None:
-        """A batch that was in the sender's hands when the spool was lost lives on in memory."""
-        if self._adrift and self._in_hand is not None:
-            batch = replace(self._in_hand, on_disk=False)
-            self._ledger.move(batch.spans, accounts.DISK, accounts.MEMORY)
+        if held is not None and held.own and self._lies_on_disk(held):
             with self._lock:
-                self._memory[batch.token] = batch
-        self._adrift = False
+                self._memory[held.token] = replace(held, on_disk=False)
+            self._ledger.move(held.spans, accounts.DISK, accounts.MEMORY)
+        self._ledger.drop(self._ledger.on_disk, accounts.DISK, DAMAGED)
+
+    def _lies_on_disk(self, batch: Batch) -> bool:
+        """False also for one that came from there, and lives on in memory since the file is gone."""
+        return batch.on_disk and batch.token not in self._memory

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from dataclasses import replace
 
 from otel_sessions.base.errors import StoreUnavailableError
-from otel_sessions.base.guard import count, logger
+from otel_sessions.base.guard import caught, count, say
 from otel_sessions.base.threads import Bell
 from otel_sessions.delivery.batch import Batch, Destination
 from otel_sessions.delivery.ledger import Ledger
@@ -35,20 +36,27 @@ class Sender:
         self._outbox = outbox
         self._wake = Bell()
         self._failures = 0
-        self._hurried = 0
-        self._finishing = 0
+        self._hurried: set[object] = set()
+        self._finishing: set[object] = set()
         self._closed = False
 
     def run(self) -> None:
         """Send until closed."""
         while not self._closed:
-            started = time.monotonic()
-            if (batch := self.send_next()) is None:
-                if self._finishing and self._ledger.unfinished:
-                    self._finish()
-                self._idle()
-            elif batch.own:
-                self._rest(started, time.monotonic() - started)
+            try:
+                self._turn()
+            except Exception:  # noqa: BLE001 - no memory, for one: the thread goes on
+                caught("delivery.send")
+                self._wake.wait(_FIRST_RETRY_SECONDS)
+
+    def _turn(self) -> None:
+        started = time.monotonic()
+        if (batch := self.send_next()) is None:
+            if self._finishing and self._ledger.unfinished:
+                self._finish()
+            self._idle()
+        elif batch.own:
+            self._rest(started, time.monotonic() - started)
 
     def _idle(self) -> None:
         """Wait for the next batch; where other processes have ours, a flush waits for them."""
@@ -61,12 +69,17 @@ class Sender:
         """There is something to send, or no time to wait."""
         self._wake.ring()
 
-    def hurry(self, *, on: bool, finish: bool = False) -> None:
-        """While someone waits for a flush, retries follow each other quickly; with ``finish`` for all to be readable."""
-        self._hurried += 1 if on else -1
+    def hurry(self, who: object, *, finish: bool = False) -> None:
+        """``who`` waits for a flush: retries follow each other quickly; with ``finish`` it waits for all to be readable."""
+        self._hurried.add(who)
         if finish:
-            self._finishing += 1 if on else -1
+            self._finishing.add(who)
         self._wake.ring()
+
+    def calm(self, who: object) -> None:
+        """``who`` waits no longer."""
+        self._hurried.discard(who)
+        self._finishing.discard(who)
 
     def close(self) -> None:
         """End the loop after the send that runs."""
@@ -169,7 +182,8 @@ class Sender:
     def _report_failure(self, error: Exception) -> None:
         if not self._ledger.failing and not self._closed:
             self._ledger.failing = True
-            logger.warning("otel-sessions: cannot deliver to %s, retrying: %s", self._destination.name, error)
+            message = "otel-sessions: cannot deliver to %s, retrying: %s"
+            say(logging.WARNING, message, self._destination.name, error)
 
     def _report_held(self, error: Exception) -> None:
         self._ledger.failing = True
@@ -192,5 +206,5 @@ class Sender:
         self._failures = 0
         if self._ledger.failing:
             self._ledger.failing = False
-            logger.info("otel-sessions: delivering to %s again", self._destination.name)
+            say(logging.INFO, "otel-sessions: delivering to %s again", self._destination.name)
         self._outbox.revive()

@@ -193,8 +193,9 @@ class SessionSpanProcessor(SpanProcessor):
 
     def _watch(self) -> None:
         """Start the thread that exports idle steps, for programs that use headers only and so never close a block."""
-        self._watched = True
-        start_thread(partial(_watch, ref(self), self._end_watch, self._idle_seconds / 4), "otel-sessions-steps")
+        self._watched = True  # for other threads that come here meanwhile
+        watch = partial(_watch, ref(self), self._end_watch, self._idle_seconds / 4)
+        self._watched = start_thread(watch, "otel-sessions-steps") is not None
 
     def _retire_idle(self) -> None:
         now = time.monotonic()

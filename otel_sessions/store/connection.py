@@ -7,6 +7,7 @@ per directory and one directory per process, and hangs in a forked child.
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 from clickhouse_connect.driver import create_client
@@ -34,15 +36,18 @@ from otel_sessions.base.errors import (
 )
 from otel_sessions.base.guard import guarded
 from otel_sessions.base.threads import Bell, new_lock
-from otel_sessions.store.dsn import Target
+from otel_sessions.store.dsn import MEMORY, Target
 from otel_sessions.store.holder import UNKNOWN, other_holder
 from otel_sessions.store.signals import kept_handlers
 
 _CONNECT_TIMEOUT_SECONDS = 5
 _LAST_STATEMENT_SECONDS = 30.0
+_ROOM_BYTES = 16_000_000
 # What a server answers when it is overloaded, starting, shutting down or without a part of its cluster:
 # https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
 _PASSING_CODES = frozenset({3, 95, 159, 202, 203, 209, 210, 225, 236, 241, 242, 243, 252, 265, 279, 285, 319, 394, 425, 439, 999})  # fmt: skip
+# How the engine names what the system refuses it, under codes without number.
+_SYSTEM_ERRORS = ("DB::ErrnoException", "filesystem_error", "std::bad_alloc")
 _MISSING_CODES = frozenset({16, 47, 60, 81})
 _READONLY_CODES = frozenset({164})
 
@@ -160,6 +165,20 @@ class Connection:
         if self.target.embedded and (holder := other_holder(Path(str(self.target.path)))) is not None:
             raise _held(self.target, holder)
 
+    def check_room(self) -> None:
+        """Raise :class:`StoreUnavailableError` if the chDB folder's disk is too full to change the schema.
+
+        What it cannot write chDB leaves empty, without an error, and cannot open the folder ever after.
+        """
+        folder = Path(str(self.target.path))
+        if not self.target.embedded or str(folder) == MEMORY:
+            return
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if (free := disk_usage(existing).free) < _ROOM_BYTES:
+            raise StoreUnavailableError(
+                f"{self.target.shown}: no room on its disk: {free / 1e6:.0f} MB free, {_ROOM_BYTES / 1e6:.0f} MB needed"
+            )
+
     def close(self) -> None:
         """Close what is open. In a forked child the engine is left alone: closing it would hang."""
         with self._lock:
@@ -244,8 +263,9 @@ class Connection:
     def _connect_embedded(self) -> Client:
         self.check_free()
         path = str(self.target.path)
-        if path != ":memory:":
+        if path != MEMORY:
             Path(path).mkdir(parents=True, exist_ok=True)
+            _check_writable(Path(path))
         try:
             with kept_handlers():
                 return create_client(interface="chdb", path=path, tz_mode="aware")
@@ -275,6 +295,14 @@ class Connection:
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
+def _check_writable(folder: Path) -> None:
+    """Before the engine is opened, which says it on the host's stderr at each attempt. Raises :class:`OSError`."""
+    status = folder / "status"
+    for path in (folder, status):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, "no right to write here, or the disk is read-only", str(path))
+
+
 def _abandon(client: Client) -> None:
     """Keep chDB's handle from being closed in this forked child, ever: closing hangs, even when the child exits."""
     backend: Any = getattr(client, "_backend", None)
@@ -296,24 +324,28 @@ def _translated(target: Target, error: ClickHouseError) -> StoreError:
     code = error.code if isinstance(error, Error) else None
     text = _unreachable(error) or _first_line(str(error))
     if "Unable to open the chdb engine" in str(error):
-        return _busy(target, text)
+        return _unopened(target, text)
     if code in _MISSING_CODES:
         return SchemaError(
             f"{target.shown}: {text} If a table is missing: otel-sessions migrate --store {target.shown}"
         )
     if code in _READONLY_CODES:
         return StoreError(f"{target.shown}: only reading is allowed here. {text}")
-    if code in _PASSING_CODES or (code is None and isinstance(error, OperationalError)):
+    # What the system refused the engine, files, threads, disk, is no fault of what was sent.
+    refused = any(word in text for word in _SYSTEM_ERRORS)
+    if refused or code in _PASSING_CODES or (code is None and isinstance(error, OperationalError)):
         return StoreUnavailableError(f"{target.shown}: {text}")
     return StoreError(f"{target.shown}: {text}")
 
 
-def _busy(target: Target, text: str) -> StoreUnavailableError:
+def _unopened(target: Target, text: str) -> StoreUnavailableError:
     if "already" in text and "path" in text:
         return StoreUnavailableError(
             f"{target.shown}: this process already uses another chDB path, and chDB allows one per process. {text}"
         )
-    return _held(target, UNKNOWN)
+    if (holder := other_holder(Path(str(target.path)))) is not None:
+        return _held(target, holder)
+    return StoreUnavailableError(f"{target.shown}: {text} The engine says why on stderr.")
 
 
 def _held(target: Target, holder: int) -> StoreHeldError:

@@ -71,6 +71,7 @@ def migrate(connection: Connection, retention_days: int, report: Callable[[str],
     """See :meth:`otel_sessions.store.Store.migrate`."""
     cluster = connection.target.cluster
     database = f"CREATE DATABASE IF NOT EXISTS {_quoted(connection.target.database)} /*on_cluster*/"
+    connection.check_room()
     connection.command(rendered(database, cluster), in_database=False)
     connection.command(rendered(_CREATE_RECORD, cluster))
     recorded = _recorded(connection)

@@ -53,6 +53,17 @@ def serving(folder: Folder, module: str, *command: str, code: int = 0) -> Iterat
         process.communicate()
 
 
+def ask(process: subprocess.Popen[str], times: int) -> None:
+    """Send so many requests to the server, which says its address."""
+    assert process.stdout is not None
+    url = next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
+    # Whatever else it says has to be read, or the server would wait for someone to read it.
+    threading.Thread(target=process.stdout.read, daemon=True).start()
+    for number in range(times):
+        with urllib.request.urlopen(f"{url}/{number}", timeout=30) as response:
+            assert response.status == 200
+
+
 @pytest.mark.parametrize("preload", [True, False])
 def test_gunicorn_with_four_workers(folder: Folder, *, preload: bool) -> None:
     """Configured before or after the fork: the spans of all workers are delivered when the server ends."""
@@ -65,13 +76,7 @@ def test_gunicorn_with_four_workers(folder: Folder, *, preload: bool) -> None:
         """
     command = ["gunicorn", "-w", "4", "-b", "127.0.0.1:0", *(["--preload"] if preload else []), "program:app"]
     with serving(folder, module, *command) as process:
-        assert process.stdout is not None
-        url = next(found[1] for line in process.stdout if (found := re.search(r"Listening at: (http://\S+)", line)))
-        # Whatever else it says has to be read, or the server would wait for someone to read it.
-        threading.Thread(target=process.stdout.read, daemon=True).start()
-        for number in range(40):
-            with urllib.request.urlopen(f"{url}/{number}", timeout=30) as response:
-                assert response.status == 200
+        ask(process, 40)
     assert folder.names() == sorted(f"request-{number}-0" for number in range(40))
 
 
@@ -85,12 +90,7 @@ def test_uvicorn(folder: Folder) -> None:
                 await send({"type": "http.response.body"})
         """
     with serving(folder, module, "uvicorn", "program:app", "--port", "0", code=-signal.SIGTERM) as process:
-        assert process.stdout is not None
-        url = next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
-        threading.Thread(target=process.stdout.read, daemon=True).start()
-        for number in range(10):
-            with urllib.request.urlopen(f"{url}/{number}", timeout=30) as response:
-                assert response.status == 200
+        ask(process, 10)
     assert folder.names() == sorted(f"request-{number}-0" for number in range(10))
 
 

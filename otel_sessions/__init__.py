@@ -8,10 +8,10 @@
 
 from importlib.metadata import version
 
-from otel_sessions.assembly import ClickHouseSpanExporter, configure, flush, shutdown
+from otel_sessions.assembly import ClickHouseSpanExporter, configure, flush, shutdown, uninstrument
 from otel_sessions.base.errors import OtelSessionsError
 from otel_sessions.base.values import FlushResult, Session
-from otel_sessions.capture import instrument, uninstrument
+from otel_sessions.capture import instrument
 from otel_sessions.processor import SessionSpanProcessor
 from otel_sessions.sessions import current_session, session, step, with_context
 

@@ -153,6 +153,7 @@ def shutdown(timeout: float = 5.0) -> FlushResult:
 
     What could not be delivered stays in the spool for the next process, or without a spool is counted as dropped.
     Runs by itself at exit; :func:`configure` starts anew. Interrupted, by Ctrl-C for one, it goes on when called again.
+    Providers learn nothing of sessions afterwards either.
     """
     global _running, _ending  # noqa: PLW0603 - one pipeline per process
     with _lock:
@@ -161,15 +162,18 @@ def shutdown(timeout: float = 5.0) -> FlushResult:
         running = _ending
         if running is None:
             return FlushResult()
+        deadline = time.monotonic() + timeout
+        # First what takes long: threads of the host may go on meanwhile, and their calls are still recorded.
+        for delivery in running.deliveries:
+            delivery.settle(max(0.0, deadline - time.monotonic()))
         with guarded("shutdown"):
-            capture.uninstrument()
+            capture.suspend()
             if running.processor in running.pipeline.parts:
                 running.processor.shutdown()
             else:
                 running.processor.force_flush()
-        deadline = time.monotonic() + timeout
         for delivery in running.deliveries:
-            delivery.shutdown(max(0.0, deadline - time.monotonic()))
+            delivery.close(max(0.0, deadline - time.monotonic()))
         running.pipeline.deliver_to(None)
         running.pipeline.parts = ()
         if running.store is not None:
@@ -191,6 +195,16 @@ def _end() -> None:
 at_exit(_end)
 
 
+def uninstrument() -> None:
+    """Take out of httpx and httpx2 what :func:`configure` or :func:`instrument` has put there; nothing is recorded any more.
+
+    Exchanges that are still open are ended. Session headers are then sent as they are.
+    """
+    with _lock:
+        _uninstrument_http()
+        capture.uninstrument()
+
+
 def _assemble(wanted: Settings) -> _Running:
     provider = _provider(wanted)
     disabled = settings.sdk_disabled()
@@ -204,6 +218,8 @@ def _assemble(wanted: Settings) -> _Running:
     capture.instrument(provider, settings=wanted)
     if wanted.instrument_http:
         _instrument_http(provider)
+    else:
+        _uninstrument_http()
     return _Running(wanted, provider, pipeline, processor, deliveries, store)
 
 
@@ -372,6 +388,16 @@ def _instrument_http(provider: TracerProvider) -> None:
             instrumentor = getattr(instrumentation, name)()
             if not instrumentor.is_instrumented_by_opentelemetry:
                 instrumentor.instrument(tracer_provider=provider, request_hook=_scrub, async_request_hook=_scrub_async)
+                _http_instrumentors.append(instrumentor)
+
+
+_http_instrumentors: list[BaseInstrumentor] = []
+"""Those that were switched on here, and not by the host."""
+
+
+def _uninstrument_http() -> None:
+    while _http_instrumentors:
+        _http_instrumentors.pop().uninstrument()
 
 
 class ClickHouseSpanExporter(SpanExporter):

@@ -332,6 +332,56 @@ def test_what_ended_is_stored_when_the_program_just_ends(tmp_path: Path) -> None
     assert "['s1', 's2']" in out
 
 
+@pytest.mark.parametrize("end", ["shutdown", "uninstrument"])
+def test_llm_providers_learn_nothing_after_the_end_either(end: str) -> None:
+    """Once recording has ended, in the middle of the program or at its exit, no trace context or baggage goes to a provider."""
+    out = program(f"""
+        class Provider(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                seen.append({{name.lower() for name in self.headers}})
+                self.send_response(204); self.end_headers()
+            def log_message(self, *_): pass
+        server = http.server.HTTPServer(("127.0.0.1", 0), Provider)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{{server.server_port}}"
+        otel_sessions.configure(store="none", llm_hosts=host)
+        def post(**headers):
+            with otel_sessions.session("s1", user_id="alice"):
+                httpx2.post(f"http://{{host}}/v1/chat/completions", json={{"model": "m", "messages": []}}, headers=headers)
+        post()
+        otel_sessions.{end}()
+        post()
+        otel_sessions.shutdown()
+        otel_sessions.configure(store="none", llm_hosts=host)
+        otel_sessions.shutdown()
+        post(**{{"OTel-Session-User": "alice"}})
+        assert len(seen) == 3
+        print([sorted(name for name in names if name in {{"traceparent", "baggage"}} or "session" in name) for names in seen])
+    """)
+    assert "[[], [], []]" in out, out
+
+
+def test_calls_of_threads_that_go_on_while_the_end_delivers_are_recorded() -> None:
+    """A call that begins and ends while what was before is being stored, in a daemon thread, is delivered too."""
+    out = program("""
+        from otel_sessions.assembly import Store, StoreSender
+        begun, called = threading.Event(), threading.Event()
+        def slowly(self, blocks, token):
+            begun.set()
+            called.wait(10)
+        StoreSender.send, Store.finish = slowly, lambda self: None
+        def serve():
+            begun.wait(10)
+            with otel_sessions.session("s1", path="/late"): ask()
+            called.set()
+        otel_sessions.configure(store="http://127.0.0.1:9/otel", batch_age_seconds=30)
+        threading.Thread(target=serve, daemon=True).start()
+        with otel_sessions.session("s1", path="/first"): ask()
+        print(otel_sessions.shutdown(20))
+    """)
+    assert "delivered=5, pending=0, dropped=0" in out, out  # two calls, their steps, and the session's
+
+
 def test_opentelemetry_switched_off_records_nothing(tmp_path: Path) -> None:
     """OTEL_SDK_DISABLED keeps its meaning: calls go through, nothing is delivered, providers learn no session."""
     out = program(

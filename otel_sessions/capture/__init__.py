@@ -34,7 +34,7 @@ from otel_sessions.capture.reaper import drain, finish_open
 from otel_sessions.capture.request import Instrumentation
 from otel_sessions.capture.target import Targets
 
-__all__ = ["drain", "finish_open", "in_force", "instrument", "uninstrument"]
+__all__ = ["drain", "finish_open", "in_force", "instrument", "suspend", "uninstrument"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class InForce:
 _lock = threading.Lock()
 _undo: list[Callable[[], None]] = []
 _in_force: list[InForce] = []
+_NO_TRACER = trace.NoOpTracer()
+_suspended = False
 
 
 def _new_lock() -> None:
@@ -64,26 +66,49 @@ def instrument(tracer_provider: TracerProvider | None = None, *, settings: Setti
 
     Without ``tracer_provider`` spans go to the global provider, also one that is set later. Without ``settings``
     they come from the environment; a wrong one raises :class:`otel_sessions.base.errors.SettingError`.
-    A second call changes nothing until :func:`uninstrument`.
+    A second call changes nothing until :func:`uninstrument` or :func:`suspend`.
     """
+    global _suspended  # noqa: PLW0603 - the clients of a process are instrumented once
     with _lock:
-        if _undo:
+        if _in_force:
             return
         settings = settings or load()
         asked = Instrumentation(settings, Targets(settings), _tracer_of(tracer_provider))
+        _take_out()
+        _suspended = False
         reaper.watch_collector()
         _undo.extend(hook.patch(module, asked) for module in _modules())
         _in_force[:] = [InForce(tracer_provider, settings)]
 
 
-def uninstrument() -> None:
-    """Undo :func:`instrument`; exchanges that are still open are ended first."""
+def suspend() -> None:
+    """Record no more; exchanges that are still open are ended.
+
+    What :func:`instrument` keeps from providers, session headers and trace context, they do not get from now on either:
+    threads of the host may go on, and so may whatever sends trace context.
+    """
+    global _suspended  # noqa: PLW0603
     with _lock:
-        while _undo:
-            _undo.pop()()
-        _in_force.clear()
-        finish_open()
-        reaper.unwatch_collector()
+        _suspended = True
+        _end()
+
+
+def uninstrument() -> None:
+    """Undo :func:`instrument`; exchanges that are still open are ended. Session headers are then sent as they are."""
+    with _lock:
+        _take_out()
+        _end()
+
+
+def _take_out() -> None:
+    while _undo:
+        _undo.pop()()
+
+
+def _end() -> None:
+    _in_force.clear()
+    finish_open()
+    reaper.unwatch_collector()
 
 
 def in_force() -> InForce | None:
@@ -100,13 +125,18 @@ def _modules() -> list[ModuleType]:
 
 
 def _tracer_of(given: TracerProvider | None) -> Callable[[], Tracer]:
-    """A tracer of ``given``, or of the provider that is the global one when it is asked for; made once per provider."""
+    """A tracer of ``given``, or of the provider that is the global one when it is asked for; made once per provider.
+
+    While recording is suspended, one that records nothing.
+    """
     if given is not None:
         one = trace.get_tracer(names.SCOPE, _version(), given)
-        return lambda: one
+        return lambda: _NO_TRACER if _suspended else one
     made: list[tuple[TracerProvider, Tracer]] = []
 
     def tracer() -> Tracer:
+        if _suspended:
+            return _NO_TRACER
         provider = trace.get_tracer_provider()
         if not made or made[0][0] is not provider:
             made[:] = [(provider, trace.get_tracer(names.SCOPE, _version(), provider))]

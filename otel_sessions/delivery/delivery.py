@@ -166,17 +166,34 @@ class Delivery(SpanProcessor):
         return self._parts.ledger.result()
 
     def shutdown(self, timeout: float = 5.0) -> None:
-        """Take no more spans and send what is waiting for at most ``timeout`` seconds.
+        """Send what is waiting for at most ``timeout`` seconds, and take no more spans: :meth:`settle`, :meth:`close`."""
+        deadline = time.monotonic() + timeout
+        self.settle(timeout)
+        self.close(max(0.0, deadline - time.monotonic()))
 
-        What is left stays in the spool for the next process; without a spool it is dropped and counted. With one,
-        this does not wait for a destination that is away. Called again after it was interrupted, it goes on.
+    def settle(self, timeout: float) -> None:
+        """Send what is waiting now, for at most ``timeout`` seconds; what ends meanwhile is taken, and not waited for.
+
+        With a spool, where what is left stays for the next process, this does not wait for a destination that is away.
+        """
+        if self._closed:
+            return
+        ledger = self._parts.ledger
+        if self._parts.outbox.take_back():
+            ledger.failing = False  # whoever held the store may be gone: ask once more
+        made = _made(ledger.result())
+        self._hurry(lambda: self._is_safe(_made(ledger.result()) - made), timeout, finish=True)
+
+    def close(self, timeout: float) -> None:
+        """Take no more spans; send for at most ``timeout`` seconds what has come since :meth:`settle`.
+
+        What is left stays in the spool; without a spool it is dropped and counted. Called again after it was interrupted, it
+        goes on.
         """
         if self._ended:
             return
         deadline = time.monotonic() + timeout
         if not self._closed:
-            if self._parts.outbox.take_back():
-                self._parts.ledger.failing = False  # whoever held the store may be gone: ask once more
             self._hurry(self._is_safe, timeout, finish=True)
         self._closed = True
         parts = self._parts
@@ -197,10 +214,11 @@ class Delivery(SpanProcessor):
         self._ended = True
         self._report_end()
 
-    def _is_safe(self) -> bool:
+    def _is_safe(self, later: int = 0) -> bool:
+        """All but the ``later`` spans that ended last have arrived, or are on disk where the destination is away."""
         ledger = self._parts.ledger
-        kept = self._place is not None and ledger.failing and not ledger.in_memory()
-        return kept or not (ledger.pending() or ledger.unfinished)
+        kept = self._place is not None and ledger.failing and ledger.in_memory() <= later
+        return kept or (ledger.pending() <= later and not ledger.unfinished)
 
     def _hurry(self, reached: Callable[[], bool], timeout: float, *, finish: bool = False) -> None:
         parts = self._parts
@@ -260,11 +278,10 @@ class Delivery(SpanProcessor):
         result = self.result()
         if result.dropped:
             reasons = ", ".join(f"{reason} {spans}" for reason, spans in result.dropped_reasons.items())
-            made = result.delivered + result.pending + result.dropped
             say(
                 logging.WARNING,
                 "otel-sessions: of %d spans for %s %d were dropped: %s",
-                made,
+                _made(result),
                 self._destination.name,
                 result.dropped,
                 reasons,
@@ -297,6 +314,10 @@ def push(
                 report(ledger.result())
     outbox.close("push")
     return ledger.result()
+
+
+def _made(result: FlushResult) -> int:
+    return result.delivered + result.pending + result.dropped
 
 
 def _pack_all(groups: Sequence[SpanGroup]) -> list[Waiting]:

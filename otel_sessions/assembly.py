@@ -214,7 +214,8 @@ def _assemble(wanted: Settings) -> _Running:
     store = None if disabled or wanted.store_dsn == "none" else open_store(wanted.store_dsn)
     deliveries = () if disabled else _deliveries(wanted, store)
     pipeline.deliver_to(store)
-    pipeline.parts = (*(() if known else (processor,)), *deliveries)
+    # Deliveries first: who interrupts what follows, with Ctrl-C, costs no span.
+    pipeline.parts = (*deliveries, *(() if known else (processor,)))
     capture.instrument(provider, settings=wanted)
     if wanted.instrument_http:
         _instrument_http(provider)

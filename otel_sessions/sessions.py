@@ -54,22 +54,39 @@ class Block(Generic[S_co]):
 
     def __enter__(self) -> S_co:
         position = self._resolve()
-        with guarded("session.enter"):
-            # a context object of its own, also outside a session: it tells this entry from those of other tasks
-            before = context.get_current()
-            attached = Context(before) if position is None else enter(position, before)
-            self._open[id(attached)] = _Entry(position, context.attach(attached), before, attached)
-            if position is not None:
-                notify(position, opened=True)
+        before = attached = context.get_current()
+        try:
+            with guarded("session.enter"):
+                # a context object of its own, also outside a session: it tells this entry from those of other tasks
+                attached = Context(before) if position is None else enter(position, before)
+                self._open[id(attached)] = _Entry(position, context.attach(attached), before, attached)
+                if position is not None:
+                    notify(position, opened=True)
+        except BaseException:
+            self._restore(attached, before)
+            raise
         return position
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with guarded("session.exit"):
-            entry = self._leave()
-            if entry is not None and entry.session is not None:
-                notify(entry.session, opened=False)
+        here = context.get_current()
+        inside = self._open.get(id(here))
+        try:
+            with guarded("session.exit"):
+                entry = self._leave()
+                if entry is not None and entry.session is not None:
+                    notify(entry.session, opened=False)
+        except BaseException:
+            if inside is not None:
+                self._restore(here, inside.before)
+            raise
+
+    def _restore(self, attached: Context, before: Context) -> None:
+        """The host is interrupted while it enters or leaves, by Ctrl-C for one: it must not stay in the session."""
+        self._open.pop(id(attached), None)
+        if context.get_current() is attached:
+            context.attach(before)
 
     async def __aenter__(self) -> S_co:
         return self.__enter__()

@@ -14,18 +14,24 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import httpx2
 import pytest
 from folder_destination import Folder, encode, named
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from otel_sessions import SessionSpanProcessor, capture, current_session, session, step
 from otel_sessions.base import names
+from otel_sessions.base.context import add_listener, remove_listener
 from otel_sessions.base.errors import StoreUnavailableError
 from otel_sessions.base.group import SpanGroup
 from otel_sessions.base.guard import guarded
+from otel_sessions.base.settings import Settings
+from otel_sessions.base.values import Session
 from otel_sessions.capture import reaper
 from otel_sessions.delivery import Delivery, Limits, push
 from otel_sessions.delivery import sender as sending
@@ -207,6 +213,87 @@ def test_an_interrupted_flush_leaves_no_haste_behind(folder: Folder, monkeypatch
     assert len(sent) <= 3
     delivery.shutdown(0.1)
     assert delivery.result().pending_disk == 1
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+def test_an_interrupted_block_is_left(*, at_start: bool) -> None:
+    """Ctrl-C while a session opens or closes: what comes after is in the session that was active before, or in none."""
+
+    def interrupt(position: Session, opened: bool) -> None:  # noqa: FBT001 - a listener's signature
+        if position.path == "/a" and opened is at_start:
+            raise KeyboardInterrupt
+
+    add_listener(interrupt)
+    try:
+        with session("outer"):
+            with pytest.raises(KeyboardInterrupt), session("inner", path="/a"):
+                pass
+            assert (found := current_session()) is not None
+            assert found.id == "outer"
+        assert current_session() is None
+    finally:
+        remove_listener(interrupt)
+
+
+def test_steps_go_on_wherever_their_bookkeeping_is_interrupted(provider: TracerProvider) -> None:
+    """Ctrl-C, which Python delivers with a call, at each call in it: later steps are exported, and nothing piles up."""
+    memory = InMemorySpanExporter()
+    processor = SessionSpanProcessor(tracer_provider=provider)
+    provider.add_span_processor(processor)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+
+    def interrupted_at(call: int) -> bool:
+        passed = 0
+
+        def count(frame: FrameType, event: str, _: object) -> None:
+            nonlocal passed
+            passed += event in {"call", "c_return"} and frame.f_code.co_name in {"_post", "_drain", "_apply_and_export"}
+            if passed == call:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+        before = sys.getprofile()
+        try:
+            sys.setprofile(count)
+            with session(f"run-{call}"), step("a"):
+                pass
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.setprofile(before)
+        return False
+
+    call = 1
+    while interrupted_at(call):
+        call += 1
+        assert current_session() is None
+    assert call > 20
+    processor.force_flush()
+    memory.clear()
+    with session("after"), step("a"):
+        pass
+    assert sorted(span.name for span in memory.get_finished_spans()) == ["a", "session"]
+
+
+def test_an_interrupted_end_of_a_call_costs_no_span(provider: TracerProvider) -> None:
+    """Ctrl-C while its answer is being looked at, here in the program's own redaction: the call is recorded."""
+    memory = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+
+    def redact(text: str) -> str:
+        if text == "hi":
+            raise KeyboardInterrupt
+        return text
+
+    said = {**ANSWER, "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}]}
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=said))
+    capture.instrument(provider, settings=Settings(capture_content=True, redact=redact))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            httpx2.Client(transport=transport).post(URL, json=CHAT)
+        assert [span.name for span in memory.get_finished_spans()] == ["chat gpt-4o"]
+    finally:
+        capture.uninstrument()
 
 
 def test_a_spool_that_is_deleted_is_counted_as_lost(folder: Folder) -> None:

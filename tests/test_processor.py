@@ -698,11 +698,22 @@ def test_a_span_that_the_garbage_collector_ends_does_no_harm(rig: Rig) -> None:
 
 def test_nobody_waits_on_the_request_path(rig: Rig) -> None:
     """While another thread is in the bookkeeping, spans and blocks go on; what they left behind is done afterwards."""
-    with rig.processor._lock:
-        with session("run-1"), step("a"):
-            rig.call()
-        assert not rig.processor.force_flush(timeout_millis=1)
-        assert rig.steps == {}
+    entered, leave = threading.Event(), threading.Event()
+
+    def linger(_: object) -> None:
+        entered.set()
+        leave.wait(5)
+
+    rig.processor._events.append((linger, ()))
+    other = threading.Thread(target=rig.processor.force_flush)
+    other.start()
+    assert entered.wait(5)
+    with session("run-1"), step("a"):
+        rig.call()
+    assert not rig.processor.force_flush(timeout_millis=1)
+    assert rig.steps == {}
+    leave.set()
+    other.join()
     rig.call()
     assert rig.processor.force_flush()
     assert set(rig.steps) == {"/", "/a"}

@@ -101,9 +101,9 @@ def new_queue() -> SimpleQueue[Any]:
     return SimpleQueue()
 
 
-def give_way() -> None:
+def give_way(seconds: float = 0.0) -> None:
     """Hand the interpreter to a thread that wants it, and not to another greenlet of this one."""
-    _original("time", "sleep")(0)
+    _original("time", "sleep")(seconds)
 
 
 class Bell:

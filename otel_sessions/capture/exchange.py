@@ -115,9 +115,9 @@ class Exchange(msgspec.Struct, eq=False, weakref=True):
         if self.done:
             return
         now = time.perf_counter_ns()
-        self.done = True
-        reaper.closed(self)
         try:
+            self.done = True
+            reaper.closed(self)
             set_plain(self._span, self._conclude(end, error))
         except Exception:  # noqa: BLE001 - telemetry must not break its host
             caught("capture.finish")

@@ -39,7 +39,7 @@ from otel_sessions.base.context import (
 )
 from otel_sessions.base.guard import caught, guarded
 from otel_sessions.base.paths import ROOT, lineage, segment_name
-from otel_sessions.base.threads import Bell, new_lock, start_thread
+from otel_sessions.base.threads import Bell, give_way, start_thread
 from otel_sessions.base.values import Session
 from otel_sessions.processor.stamp import settle, stamp
 from otel_sessions.processor.steps import Origin, SpanStart, Step, StepLedger
@@ -47,6 +47,8 @@ from otel_sessions.processor.steps import Origin, SpanStart, Step, StepLedger
 __all__ = ["SessionSpanProcessor"]
 
 _LOCK_SECONDS = 1.0
+_POLL_SECONDS = 0.001
+_HOLDER = "holder"
 _TOGETHER = 64
 """Events that are applied in one go, unless one of them may make a step ready."""
 
@@ -74,7 +76,7 @@ class SessionSpanProcessor(SpanProcessor):
         self._clock = clock
         self._ledger = StepLedger(max(1, max_sessions), _origin_of(tracer_provider))
         self._events: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._lock = new_lock()
+        self._holder: dict[str, object] = {}
         self._stopped = False
         self._end_watch = Bell()
         self._watched = False
@@ -82,6 +84,7 @@ class SessionSpanProcessor(SpanProcessor):
         self._follow(getattr(tracer_provider, "sampler", None))
         self._listener = _weak_listener(self)
         add_listener(self._listener)
+        _scope()  # reads a file, which must not wait for the first step
         # runs before the provider's own exit handler, which is older: all exporters are still open
         self._at_exit = atexit.register(partial(_flush, ref(self)))
         _processors.add(self)
@@ -156,23 +159,31 @@ class SessionSpanProcessor(SpanProcessor):
     def _drain(self) -> None:
         """Apply the events that wait and export what became ready, unless another thread is at it.
 
-        Who finds the lock taken leaves its event to the holder. So nobody waits on the request path, and a span
+        Who finds another at it leaves its event to that one. So nobody waits on the request path, and a span
         that the garbage collector ends while we are in here does no harm.
         """
-        while self._events and self._lock.acquire(blocking=False):
-            self._apply_and_export()
+        while self._events and self._apply_and_export():
+            pass
 
     def _settle(self, act: Callable[[StepLedger], None], wait_seconds: float) -> bool:
         """Do ``act`` and export what it makes ready in this thread, which may wait; it can be a lot."""
-        if not self._lock.acquire(timeout=wait_seconds):
-            return False
-        self._apply_and_export(act)
-        self._drain()
-        return True
+        for _ in range(1 + int(wait_seconds / _POLL_SECONDS)):
+            if self._apply_and_export(act):
+                self._drain()
+                return True
+            give_way(_POLL_SECONDS)
+        return False
 
-    def _apply_and_export(self, act: Callable[[StepLedger], None] | None = None) -> None:
-        """Called with the lock taken; gives it back before anything is exported."""
+    def _apply_and_export(self, act: Callable[[StepLedger], None] | None = None) -> bool:
+        """Apply what waits, unless another thread is at it; that is over before anything is exported.
+
+        No lock: who is interrupted between taking it and ``try``, by Ctrl-C, would hold it for ever. And in ``finally``
+        nothing is called, since an interrupt comes with a call.
+        """
+        holder, me = self._holder, object()
         try:
+            if holder.setdefault(_HOLDER, me) is not me:
+                return False
             while self._events:
                 event, arguments = self._events[0]
                 with guarded("processor.steps"):
@@ -182,9 +193,11 @@ class SessionSpanProcessor(SpanProcessor):
                 act(self._ledger)
             ready = self._ledger.take_ready()
         finally:
-            self._lock.release()
+            if _HOLDER in holder and holder[_HOLDER] is me:
+                del holder[_HOLDER]
         for step in ready:
             _export(step)
+        return True
 
     def _follow(self, sampler: Any) -> None:
         if sampler is not None:
@@ -202,7 +215,7 @@ class SessionSpanProcessor(SpanProcessor):
         self._settle(lambda ledger: ledger.retire_idle(now - self._idle_seconds, now), _LOCK_SECONDS)
 
     def _after_fork(self) -> None:
-        self._lock = new_lock()
+        self._holder = {}
         self._events.clear()
         self._ledger = self._ledger.forked()
         self._end_watch = Bell()

@@ -275,6 +275,30 @@ def test_steps_go_on_wherever_their_bookkeeping_is_interrupted(provider: TracerP
     assert sorted(span.name for span in memory.get_finished_spans()) == ["a", "session"]
 
 
+def test_what_a_signal_handler_raises_inside_our_code_reaches_the_host(exporter: InMemorySpanExporter) -> None:
+    """A timeout that a program sets itself with an alarm may come in the middle of anything, ours included."""
+
+    class Late(Exception):  # noqa: N818 - a name of the program's
+        pass
+
+    def late(*_: object) -> NoReturn:
+        raise Late
+
+    def ring(_: Session, opened: bool) -> None:  # noqa: FBT001 - a listener's signature
+        if opened:
+            signal.raise_signal(signal.SIGALRM)
+
+    before = signal.signal(signal.SIGALRM, late)
+    add_listener(ring)
+    try:
+        with pytest.raises(Late), session("run-1"):
+            pytest.fail("the block was entered")
+        assert current_session() is None
+    finally:
+        remove_listener(ring)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_an_interrupted_end_of_a_call_costs_no_span(provider: TracerProvider) -> None:
     """Ctrl-C while its answer is being looked at, here in the program's own redaction: the call is recorded."""
     memory = InMemorySpanExporter()

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
+import threading
 import time
 from collections import Counter
 from contextlib import AbstractContextManager, ContextDecorator, suppress
+from functools import partial
+from traceback import walk_tb
 from types import TracebackType
 
 from otel_sessions.base.threads import new_rlock
@@ -58,7 +63,7 @@ def counters() -> dict[str, int]:
 
 
 def guarded(name: str) -> AbstractContextManager[None, bool]:
-    """Swallow, count and log any ``Exception`` of the block. Cancellation and exit signals pass."""
+    """Swallow, count and log any ``Exception`` of the block that is ours. Cancellation and exit signals pass."""
     return _Guard(name)
 
 
@@ -85,6 +90,24 @@ class _Guard(ContextDecorator, AbstractContextManager[None, bool]):
 def caught(name: str) -> None:
     """Count and log the exception that is being handled, as :func:`guarded` does.
 
-    For ``except Exception`` on the request path: a block that costs nothing unless it fails.
+    For ``except Exception`` on the request path: a block that costs nothing unless it fails. What a signal handler of
+    the host has raised in the middle of our code, a timeout for one, is raised again: it is meant for the host.
     """
+    error = sys.exc_info()[1]
+    if error is not None and _is_of_signal_handler(error):
+        raise error
     count(f"error.{name}", "otel-sessions: %s failed; the host goes on without it", name, exc_info=True)
+
+
+def _is_of_signal_handler(error: BaseException) -> bool:
+    if threading.current_thread() is not threading.main_thread():
+        return False  # Python runs handlers in that one only
+    handlers = (signal.getsignal(number) for number in signal.valid_signals())
+    codes = {_code_of(handler) for handler in handlers if callable(handler)}
+    return any(frame.f_code in codes for frame, _ in walk_tb(error.__traceback__))
+
+
+def _code_of(handler: object) -> object:
+    while isinstance(handler, partial):
+        handler = handler.func
+    return getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
